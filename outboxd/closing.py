@@ -1,0 +1,145 @@
+"""Undo and close: a call whose outcome is unknown is closed, and what it may have done is undone.
+
+An undo travels in the lane of its step. It passes a step that is waiting or retrying and closes it; it
+waits for one that is running; it runs its handler only if the step was, or may have been, carried
+out. The fence is the memory of all this: a closed step is never executed, however late it comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .batch import Batch
+from .lanes import RUNNING, WAITING, Slot
+from .message import Envelope, decode_data, encode
+from .store import dead, fence, inbox
+from .store.fence import Fence
+from .store.inbox import Held
+from .tx import Step
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+NEVER = b'"never"'
+UNKNOWN = b'"unknown"'
+
+
+class Closing:
+    """What one participant does with undo and close messages."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def overtake(self, batch: Batch, held: Held, envelope: Envelope) -> bool:
+        """An undo or close arrives; returns whether that has dealt with it.
+
+        1. The step waits, or is dead: it is closed here and now, passing whatever is before it.
+        2. It never came: its fence is set, so that it is refused if it comes late.
+        3. It is done, or running: the undo takes its turn in the lane.
+        """
+        step_id = envelope.undoes or ""
+        if fence.get(batch.connection, step_id) is None:
+            step = inbox.by_id(batch.connection, step_id)
+            if step is not None and step.state == RUNNING:
+                return False
+            if step is not None:
+                return self._pass(batch, held, envelope, step)
+            self._close_letter(batch, step_id)
+        return self.is_needless(batch, held, envelope)
+
+    def is_needless(self, batch: Batch, held: Held, envelope: Envelope) -> bool:
+        """Whether there is nothing to undo; then it is answered and done."""
+        known = self._fence(batch, envelope)
+        if envelope.kind == "undo" and not _is_moot(known):
+            return False
+        if envelope.kind == "close" and known.state == "done":
+            return False
+        self._answer(batch, envelope, known)
+        self._delivery.done(batch, held)
+        return True
+
+    def close(self, batch: Batch, held: Held, envelope: Envelope) -> None:
+        """An undo's or a close's turn has come; runs a def undo handler."""
+        known = self._fence(batch, envelope)
+        if envelope.kind == "close" or _is_moot(known):
+            self._answer(batch, envelope, known)
+            return
+        handler = self._delivery.handler(envelope)
+        message = decode_data(envelope.data, handler.message)
+        tx = self._delivery.tx(batch, envelope, held.attempts, self.step_of(batch, envelope))
+        value = handler.spec.fn(tx, message)
+        tx.close()
+        batch.send_all(tx.outgoing)
+        self._delivery.conclude(batch, envelope, encode(value))
+
+    def step_of(self, batch: Batch, envelope: Envelope) -> Step | None:
+        """What an undo's handler is told of its step; None for any other message."""
+        if envelope.undoes is None:
+            return None
+        known = fence.get(batch.connection, envelope.undoes)
+        if known is not None and known.state == "done":
+            return Step(envelope.undoes, True, msgspec.Raw(known.result or b"null"))
+        return Step(envelope.undoes, False, None)
+
+    def interrupted(self, batch: Batch, held: Held) -> bool:
+        """An attempt has failed; if an undo waits for it there is no other: the step is closed."""
+        undo = inbox.by_id(batch.connection, f"{held.id}~undo")
+        if undo is None:
+            return False
+        lanes = self._delivery.lanes
+        lanes.remove(undo.n)
+        slot = Slot(undo.n, undo.lane, WAITING, undo.due_at, bool(undo.is_suspect))
+        lanes.add(slot, before=held.n)
+        fence.put(batch.connection, held.id, "closed", batch.now, UNKNOWN)
+        self._delivery.done(batch, held)
+        return True
+
+    def _pass(self, batch: Batch, held: Held, envelope: Envelope, step: Held) -> bool:
+        """Closes a step that waits; what an effect may have done is undone in its place."""
+        state = UNKNOWN if self._may_have_acted(batch, step.id, step.attempts, step.type) else NEVER
+        fence.put(batch.connection, step.id, "closed", batch.now, state)
+        if envelope.kind == "undo" and state == UNKNOWN:
+            self._delivery.hold(batch, held, before=step.n)
+            self._delivery.done(batch, step)
+            return True
+        self._delivery.done(batch, step)
+        return self.is_needless(batch, held, envelope)
+
+    def _close_letter(self, batch: Batch, step_id: str) -> None:
+        """A closed call is never replayed."""
+        letter = dead.by_message(batch.connection, step_id)
+        if letter is None or letter.state != "dead":
+            return
+        dead.set_state(batch.connection, letter.n, "closed", "closed by its saga")
+        self._delivery.letters -= 1
+        state = UNKNOWN if self._may_have_acted(batch, step_id, letter.attempts, letter.type) else NEVER
+        fence.put(batch.connection, step_id, "closed", batch.now, state)
+
+    def _may_have_acted(
+        self, batch: Batch, step_id: str, attempts: int, type_name: str
+    ) -> bool:
+        """A def handler's failed attempts were rolled back; an effect's were not."""
+        if inbox.has_acted(batch.connection, step_id):
+            return True
+        handler = self._delivery.registry.handler(self._delivery.name, type_name)
+        return attempts > 0 and handler is not None and handler.is_effect
+
+    def _fence(self, batch: Batch, envelope: Envelope) -> Fence:
+        step_id = envelope.undoes or ""
+        known = fence.get(batch.connection, step_id)
+        if known is None:
+            fence.put(batch.connection, step_id, "closed", batch.now, NEVER)
+            known = Fence("closed", NEVER)
+        return known
+
+    def _answer(self, batch: Batch, envelope: Envelope, known: Fence) -> None:
+        outcome = "undone" if envelope.kind == "undo" else "closed"
+        result = msgspec.Raw(known.result or b"null")
+        batch.reply(envelope, outcome, encode({"step": known.state, "result": result}))
+
+
+def _is_moot(known: Fence) -> bool:
+    """Nothing was done, or it was undone already: an undo takes effect once."""
+    return known.state == "undone" or (known.state == "closed" and known.result != UNKNOWN)

@@ -1,0 +1,177 @@
+"""Async handlers: run on the event loop, outside any transaction, many at a time.
+
+The attempt was committed before it starts here. What the handler learned is committed by a plain
+function; a shutdown that interrupts it gives the attempt back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .batch import Outcome, Started
+from .committer import Committer
+from .delivery import Delivery
+from .errors import Unavailable
+from .message import decode_data, encode
+from .participant import Context
+from .store import inbox
+from .store.connection import Connection
+from .tx import Tx
+
+log = logging.getLogger("outboxd")
+
+
+GIVE_BACK_S = 0.5
+
+
+class Effects:
+    """The running effects of one participant, and the second tries of its def handlers."""
+
+    def __init__(self, delivery: Delivery, committer: Committer, tasks: TaskGroup) -> None:
+        self.resource: Any = None
+        self.running: dict[int, Started] = {}
+        self._delivery = delivery
+        self._committer = committer
+        self._tasks = tasks
+        self._is_draining = False
+
+    def take(self, outcome: Outcome) -> None:
+        """Starts what a committed batch has begun; suspects are run by whoever asked for one."""
+        for started in outcome.started:
+            if not started.held.is_suspect:
+                self.running[started.held.n] = started
+                self._tasks.start_soon(self.run, started)
+
+    async def run(self, started: Started) -> None:
+        """Makes one attempt; its end is committed, whatever it is."""
+        self.running[started.held.n] = started
+        try:
+            if started.handler is None:
+                await self._run_def(started)
+            else:
+                await self._run_effect(started)
+        except Unavailable as err:
+            # Not the handler's fault: the attempt is given back, uncounted, once the disk answers.
+            log.warning("attempt_not_committed id=%r error=%r", started.held.id, str(err))
+            await self._give_back(started.held.n)
+        finally:
+            self.running.pop(started.held.n, None)
+
+    async def drain(self, deadline_s: float) -> int:
+        """Waits for what runs, at most ``deadline_s`` seconds; returns how many still do."""
+        with anyio.move_on_after(deadline_s):
+            while self.running:
+                await anyio.sleep(0.01)
+        return len(self.running)
+
+    async def _give_back(self, n: int) -> None:
+        while True:
+            await anyio.sleep(GIVE_BACK_S)
+            try:
+                await self._committer.commit(lambda cx: self._delivery.release(cx, [n]))
+                return
+            except Unavailable:
+                continue
+
+    async def _run_def(self, started: Started) -> None:
+        n = started.held.n
+        with anyio.CancelScope(shield=True):
+            await self._committer.commit(lambda cx: self._delivery.run(cx, n))
+
+    async def _run_effect(self, started: Started) -> None:
+        steps = _Steps(started, self._delivery, self._committer)
+        n = started.held.n
+        try:
+            value = await self._attempt(started, steps)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._committer.commit(lambda cx: self._delivery.release(cx, [n]))
+            raise
+        except Unavailable:
+            raise
+        except Exception as err:
+            failure = err
+            if steps.is_committed:
+                log.exception("handler_failed_after_commit id=%r", started.held.id)
+                return
+            with anyio.CancelScope(shield=True):
+                await self._committer.commit(lambda cx: self._delivery.fail(cx, n, failure))
+            return
+        if not steps.is_committed:
+            await self._finish_with(steps, n, value)
+
+    async def _finish_with(self, steps: _Steps, n: int, value: Any) -> None:
+        try:
+            await steps.commit(lambda tx: value)
+        except Unavailable:
+            raise
+        except Exception as err:
+            failure = err
+            await self._committer.commit(lambda cx: self._delivery.fail(cx, n, failure))
+
+    async def _attempt(self, started: Started, steps: _Steps) -> Any:
+        handler = started.handler
+        assert handler is not None
+        message = decode_data(started.envelope.data, handler.message)
+        context = Context(
+            started.envelope, started.held.attempts, started.step, self.resource, steps
+        )
+        limit_s = handler.spec.timeout_s
+        try:
+            with anyio.fail_after(limit_s) as scope:
+                return await handler.spec.fn(context, message)
+        except TimeoutError as err:
+            if scope.cancelled_caught:
+                raise TimeoutError(f"{handler.name} was not done within {limit_s:g} s") from err
+            raise
+
+
+class _Steps:
+    """The durable steps of one attempt: what its Context calls."""
+
+    def __init__(self, started: Started, delivery: Delivery, committer: Committer) -> None:
+        self.is_committed = False
+        self._n = started.held.n
+        self._id = started.envelope.undoes or started.envelope.id
+        self._prefix = "undo " if started.envelope.undoes else ""
+        self._delivery = delivery
+        self._committer = committer
+
+    async def once(self, name: str, call: Callable[[], Awaitable[Any]], wanted: Any) -> Any:
+        """Commits "started", calls, commits the result; a recorded result is returned instead."""
+        name = self._prefix + name
+        recorded = await self._write(lambda cx: self._begin_once(cx, name))
+        if recorded is not None:
+            return decode_data(recorded, wanted)
+        value = await call()
+        result = encode(value)
+        await self._write(lambda cx: inbox.end_once(cx, self._id, name, result))
+        return value
+
+    async def commit(self, fn: Callable[[Tx], Any]) -> Any:
+        """The one transaction that ends the message. Cancelling does not interrupt it."""
+        if self.is_committed:
+            raise RuntimeError("ctx.commit was called twice; one message is one transaction")
+        with anyio.CancelScope(shield=True):
+            outcome, value = await self._committer.database.write(
+                lambda cx: self._delivery.finish(cx, self._n, fn)
+            )
+            self.is_committed = True
+            self._committer.settle(outcome)
+        return value
+
+    def _begin_once(self, connection: Connection, name: str) -> bytes | None:
+        found = inbox.once_result(connection, self._id, name)
+        if found is not None and found[0] == "done":
+            return found[1]
+        inbox.start_once(connection, self._id, name, self._delivery.clock.now())
+        return None
+
+    async def _write(self, work: Callable[[Connection], Any]) -> Any:
+        with anyio.CancelScope(shield=True):
+            return await self._committer.database.write(work)

@@ -1,0 +1,126 @@
+"""Every exception of outboxd, with the hint that says what to do about it."""
+
+from __future__ import annotations
+
+
+class OutboxdError(Exception):
+    """Something outboxd could not do."""
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without the hint."""
+        return str(self.args[0])
+
+
+class ConfigError(OutboxdError):
+    """The configuration, a plugin or an argument is wrong (exit code 2)."""
+
+
+class NotFound(OutboxdError):
+    """There is no such thing (exit code 3)."""
+
+
+class Refused(OutboxdError):
+    """The operation cannot apply here and now (exit code 4)."""
+
+
+class Unavailable(OutboxdError):
+    """SQLite or the broker does not answer; the same call may succeed later (exit code 5)."""
+
+
+class StoreBroken(Unavailable):
+    """The database refused to write (full, read-only or damaged): its participant stops."""
+
+
+# What a handler may raise.
+
+
+class Reject(Exception):  # noqa: N818 - a business answer, not an error
+    """A business "no": rolled back, answered to the saga as ``Rejected``, never retried."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Retry(Exception):  # noqa: N818
+    """Try again, after ``after`` seconds if given; counts as a failed attempt."""
+
+    def __init__(self, reason: str = "asked to be retried", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_s = after
+
+
+class Unrecoverable(Exception):  # noqa: N818
+    """No retry can help: the message becomes a dead letter at once."""
+
+
+# What a saga's ``await`` may raise; uncaught, each of them unwinds the saga.
+
+
+class SagaEnd(Exception):  # noqa: N818
+    """Base of what unwinds a saga; nothing else does."""
+
+
+class Rejected(SagaEnd):
+    """The participant answered no; its transaction was rolled back, so nothing is to undo."""
+
+    def __init__(self, reason: str, command: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.command = command
+
+
+class TimedOut(SagaEnd):
+    """No answer before the deadline: the outcome is unknown, and the call has been closed."""
+
+    def __init__(self, command: str = "", timeout_s: float = 0.0) -> None:
+        super().__init__(f"{command} was not answered within {timeout_s:g} s")
+        self.command = command
+        self.timeout_s = timeout_s
+
+
+class CallFailed(SagaEnd):
+    """The call became a dead letter (``on_dead="fail"``) or its letter was discarded."""
+
+    def __init__(self, reason: str, command: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.command = command
+
+
+class Cancelled(SagaEnd):
+    """An operator or the application cancelled the saga."""
+
+    def __init__(self, reason: str = "cancelled") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class SagaFailed(SagaEnd):
+    """Raised by ``saga.fail(reason)``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# What stands between a saga's code and its journal.
+
+
+class SagaMisuse(Exception):  # noqa: N818
+    """The saga's code did what a saga must not do."""
+
+
+class CodeChanged(Exception):  # noqa: N818
+    """The journal no longer fits the saga's code."""
+
+    def __init__(self, pos: int, recorded: str, asked: str) -> None:
+        super().__init__(f"step {pos}: the journal has {recorded}, the code asks for {asked}")
+        self.pos = pos
+        self.recorded = recorded
+        self.asked = asked

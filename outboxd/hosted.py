@@ -1,0 +1,167 @@
+"""One participant, live: its database and the services around it, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .batch import Outcome
+from .clock import Clock
+from .committer import Committer
+from .consumer import Consumer
+from .delivery import Delivery
+from .effects import Effects
+from .lanes import RUNNING, WAITING
+from .message import Envelope, events_stream, in_stream
+from .participant import Participant
+from .registry import Registry
+from .relay import Relay
+from .scheduler import Scheduler
+from .store import meta, schema
+from .store.connection import Connection, Database
+from .store.meta import Identity
+from .stream import Stream
+
+
+class Hosted:
+    """A participant and everything that runs for it. ``problems``: what a person should know."""
+
+    def __init__(
+        self,
+        participant: Participant,
+        registry: Registry,
+        data: Path,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self.participant = participant
+        self.name = participant.name
+        self.database = Database(data / f"{participant.name}.db")
+        self.delivery = Delivery(
+            self.name, registry, clock, chance, lambda: self.database.rollbacks
+        )
+        self.committer = Committer(self.name, self.database)
+        self.identity = Identity("", 0)
+        self.consumers: dict[str, Consumer] = {}
+        self._clock = clock
+        self._was_clean = True
+        self._alive_at: float | None = None
+
+    async def open(self) -> None:
+        """Opens and migrates the database. Raises ConfigError for a schema that does not apply."""
+        await self.database.open()
+
+    async def prepare(self) -> None:
+        """The first transaction; the database's pump must run."""
+        self.identity = await self.database.write(self._prepare)
+
+    def _prepare(self, connection: Connection) -> Identity:
+        owner = self.participant
+        schema.migrate_own(connection)
+        scripts = schema.participant_scripts(
+            owner.name, owner.folder, owner.schema, owner.migrations
+        )
+        schema.migrate_participant(connection, owner.name, scripts)
+        self._was_clean = meta.get(connection, "clean") != 0
+        self._alive_at = meta.get(connection, "alive_at")
+        meta.put(connection, "clean", 0)
+        identity = meta.identity(connection, self._clock.now())
+        self.delivery.opened(connection, was_clean=self._was_clean)
+        return identity
+
+    def wire(self, stream: Stream, tasks: TaskGroup, suspects: anyio.Lock) -> None:
+        """Creates the services; nothing runs yet."""
+        self.relay = Relay(self.delivery, self.committer, stream, self._clock)
+        self.effects = Effects(self.delivery, self.committer, tasks)
+        self.scheduler = Scheduler(
+            self.delivery, self.committer, self.effects, self._clock, suspects, self.may_time_out
+        )
+        self.committer.after += [self.relay.offer, self.effects.take, self.scheduler.hear]
+
+    async def start(
+        self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str, bool], None]
+    ) -> None:
+        """Starts relay, scheduler and the reader of its own stream."""
+        await self.relay.open(self.identity)
+        tasks.start_soon(self.relay.run)
+        tasks.start_soon(self.scheduler.run)
+        self._read(in_stream(self.name), stream, node, tasks, on_outage)
+        await self.committer.commit(self.delivery.subscribe)
+
+    def read_events(
+        self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str, bool], None]
+    ) -> None:
+        """Starts reading the events of each publisher that has confirmed the subscription."""
+        for (sender, kind) in list(self.delivery.senders):
+            source = events_stream(sender)
+            if kind == "events" and source not in self.consumers:
+                self._read(source, stream, node, tasks, on_outage)
+
+    def _read(
+        self,
+        source: str,
+        stream: Stream,
+        node: str,
+        tasks: TaskGroup,
+        on_outage: Callable[[str, bool], None],
+    ) -> None:
+        consumer = Consumer(
+            source,
+            self.delivery,
+            self.committer,
+            stream,
+            node,
+            self._clock,
+            are_suspect=not self._was_clean,
+            cut_at=self._alive_at if source == in_stream(self.name) else None,
+            on_outage=on_outage,
+        )
+        self.consumers[source] = consumer
+        tasks.start_soon(consumer.run)
+
+    async def submit(self, envelopes: Sequence[Envelope]) -> Outcome:
+        """Takes messages from outside, durable when it returns."""
+        return await self.committer.commit(lambda cx: self.delivery.submit(cx, envelopes))
+
+    async def flush(self, deadline_s: float) -> None:
+        """Lets the relay publish what is committed, while the broker is up."""
+        with anyio.move_on_after(deadline_s):
+            while self.relay.is_up and any(
+                p.published < p.last for p in self.relay.progress.values()
+            ):
+                await anyio.sleep(0.01)
+
+    async def close_cleanly(self) -> None:
+        """After a clean stop nobody is suspect, and the time away is known exactly."""
+        now = self._clock.now()
+
+        def note(connection: Connection) -> None:
+            meta.put(connection, "clean", 1)
+            meta.put(connection, "alive_at", now)
+
+        await self.database.write(note)
+
+    def may_time_out(self) -> bool:
+        """Whether an answer to any call could have come."""
+        own = self.consumers.get(in_stream(self.name))
+        return own is not None and own.is_caught_up
+
+    @property
+    def missing_subscriptions(self) -> list[str]:
+        """Publishers that have not confirmed yet."""
+        return self.delivery.subscribing.unconfirmed(self.delivery.senders)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing held but what waits for a person, nothing to publish, no saga under way."""
+        lanes, tally = self.delivery.lanes, self.delivery.conductor.tally
+        return (
+            not lanes.count(WAITING) + lanes.count(RUNNING)
+            and not self.effects.running
+            and not tally.running + tally.compensating
+            and self.relay.is_settled
+            and not self.missing_subscriptions
+        )

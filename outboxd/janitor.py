@@ -1,0 +1,60 @@
+"""What grows is cut back: acked entries of streams, and rows whose retention is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import anyio
+
+from .clock import Clock
+from .errors import Unavailable
+from .retry import DAY_S
+from .store import retention
+from .store.connection import Database
+from .stream import Stream
+
+log = logging.getLogger("outboxd")
+
+TRIM_S = 5.0
+PRUNE_S = 600.0
+KEEP_S = 30 * DAY_S
+"""How long finished sagas, fences and seen foreign ids are kept; older foreign ids are refused."""
+
+
+class Janitor:
+    """Trims the streams and prunes the databases of one process."""
+
+    def __init__(self, streams: Sequence[str], stores: Sequence[Database], clock: Clock) -> None:
+        self._streams = streams
+        self._stores = stores
+        self._clock = clock
+
+    async def run(self, stream: Stream) -> None:
+        """Until cancelled."""
+        pruned_at = self._clock.monotonic()
+        while True:
+            await anyio.sleep(TRIM_S)
+            await self.trim(stream)
+            if self._clock.monotonic() - pruned_at >= PRUNE_S:
+                pruned_at = self._clock.monotonic()
+                await self._prune()
+
+    async def trim(self, stream: Stream) -> None:
+        """Removes what every group has acked, never by length and never entry by entry."""
+        for name in self._streams:
+            try:
+                await stream.trim(name)
+            except Unavailable:
+                return
+
+    async def _prune(self) -> None:
+        before = self._clock.now() - KEEP_S
+        for store in self._stores:
+            try:
+                removed = await store.write(lambda cx: retention.prune(cx, before))
+            except Unavailable as err:
+                log.warning("prune_failed error=%r", str(err))
+                continue
+            if removed:
+                log.info("pruned store=%s rows=%d", store.path.name, removed)

@@ -1,0 +1,235 @@
+"""What travels: commands and events as typed structs, and the CloudEvents envelope around them.
+
+Two-step decoding: the envelope first, with ``data`` left as raw bytes; the payload only once the
+receiver's type is known. So an unknown type or a wrong field is the receiver's dead letter, and
+the original bytes are what is forwarded, stored and replayed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform, get_args
+
+import msgspec
+
+from .clock import seconds
+from .errors import ConfigError, OutboxdError
+
+R = TypeVar("R")
+
+_OURS = ("to", "source", "key", "timeout")
+
+MAX_ENVELOPE_BYTES = 256 * 1024
+"""A larger body stops the broker's single thread for milliseconds; keep it in a table or a blob."""
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What the class keywords of a message say."""
+
+    to: str | None = None
+    source: str | None = None
+    key: str | None = None
+    timeout_s: float | None = None
+
+
+if TYPE_CHECKING:  # what a type checker sees: mypy skips __init_subclass__ under a metaclass
+
+    @dataclass_transform(
+        frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,)
+    )
+    class Message:
+        """Base of Command and Event."""
+
+        __outboxd__: Spec
+
+    class Command(Message, Generic[R]):
+        """A request to the one participant that owns it; ``R`` is the type of its reply.
+
+        ``to``: that participant; ``key``: the field by which its order is kept; ``timeout``: how
+        long a saga waits for the answer, as "30s" (default 1 minute).
+        """
+
+        def __init_subclass__(
+            cls, *, to: str, key: str | None = None, timeout: str | None = None
+        ) -> None: ...
+
+    class Event(Message):
+        """A fact, published by ``source`` for whoever subscribes; ``key`` keeps its order."""
+
+        def __init_subclass__(cls, *, source: str, key: str | None = None) -> None: ...
+
+else:
+
+    class _MessageMeta(msgspec.StructMeta):
+        """Keeps our class keywords, hands the rest to msgspec; messages are frozen, keyword-only."""
+
+        def __new__(mcls, name, bases, namespace, **keywords):
+            ours = {k: keywords.pop(k) for k in _OURS if k in keywords}
+            keywords = {"frozen": True, "kw_only": True, **keywords}
+            cls = super().__new__(mcls, name, bases, namespace, **keywords)
+            timeout = ours.pop("timeout", None)
+            cls.__outboxd__ = Spec(**ours, timeout_s=None if timeout is None else seconds(timeout))
+            return cls
+
+        def __init__(cls, name, bases, namespace, **keywords):
+            super().__init__(name, bases, namespace)
+
+    class Message(msgspec.Struct, metaclass=_MessageMeta):
+        """Base of Command and Event."""
+
+    class Command(Message, Generic[R]):
+        """A request to the one participant that owns it; ``R`` is the type of its reply.
+
+        ``to``: that participant; ``key``: the field by which its order is kept; ``timeout``: how
+        long a saga waits for the answer, as "30s" (default 1 minute).
+        """
+
+    class Event(Message):
+        """A fact, published by ``source`` for whoever subscribes; ``key`` keeps its order."""
+
+
+class MessageDeadLettered(Event, source="*", key="message_id"):
+    """Published by a participant when a message becomes its dead letter: an alert is a handler.
+
+    Never published about a letter whose own message is a MessageDeadLettered.
+    """
+
+    participant: str
+    letter: str
+    message_id: str
+    message_type: str
+    message_key: str | None
+    handler: str
+    error: str
+    attempts: int
+
+
+def reply_type(command: type[Command[Any]]) -> Any:
+    """The ``R`` of a ``Command[R]`` subclass; ConfigError if it was left out."""
+    for base in getattr(command, "__orig_bases__", ()):
+        if getattr(base, "__origin__", None) is Command:
+            return get_args(base)[0]
+    raise ConfigError(
+        f"{command.__name__} does not say what it is answered with",
+        hint=f"write class {command.__name__}(Command[Reply], …), or Command[None]",
+    )
+
+
+def key_of(message: Message) -> str | None:
+    """The message's key as text, or None if its class names none."""
+    field = message.__outboxd__.key
+    return None if field is None else str(getattr(message, field))
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A CloudEvents 1.0 document (structured JSON mode); our attributes are its extensions.
+
+    ``subject`` is the key. ``kind`` is command, event, reply, undo, close or a framework's note.
+    ``epoch`` and ``seq`` number the entry on its stream; foreign producers leave them out.
+    Unknown attributes are ignored, so an older reader can take a newer writer's messages.
+    """
+
+    specversion: str
+    id: str
+    type: str
+    source: str
+    time: datetime
+    subject: str | None = None
+    datacontenttype: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    kind: str = "event"
+    correlationid: str | None = None
+    causationid: str | None = None
+    replyto: str | None = None
+    call: int | None = None
+    outcome: str | None = None
+    undoes: str | None = None
+    idempotencykey: str | None = None
+    deadline: datetime | None = None
+    schemaversion: int = 1
+    traceparent: str | None = None
+    epoch: int = 0
+    seq: int = 0
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it undoes or closes a step (an answer to that names the step too)."""
+        return self.kind == "undo" or self.kind == "close"
+
+
+class Undecodable(OutboxdError):
+    """The bytes are no message envelope."""
+
+
+_ENCODER = msgspec.json.Encoder()
+_ENVELOPES = msgspec.json.Decoder(Envelope)
+_PAYLOADS: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+# msgspec does not wrap these three; deep nesting and invalid UTF-8 come from strangers.
+BAD_BYTES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError)
+
+
+def encode(value: object) -> bytes:
+    """``value`` as JSON."""
+    return _ENCODER.encode(value)
+
+
+def encode_raw(value: object) -> msgspec.Raw:
+    """``value`` as JSON that stays as it is inside an envelope."""
+    return msgspec.Raw(_ENCODER.encode(value))
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """Raises Undecodable with the reason; the size is checked before anything is parsed."""
+    if len(body) > MAX_ENVELOPE_BYTES:
+        raise Undecodable(f"the message has {len(body)} bytes; the limit is {MAX_ENVELOPE_BYTES}")
+    try:
+        envelope = _ENVELOPES.decode(body)
+    except BAD_BYTES as err:
+        raise Undecodable(f"not a CloudEvents document: {err}") from err
+    if envelope.specversion != "1.0":
+        raise Undecodable(f"specversion {envelope.specversion!r} is not 1.0")
+    return envelope
+
+
+def decode_data(data: bytes | msgspec.Raw, wanted: Any) -> Any:
+    """``data`` as ``wanted``; raises Undecodable with the path of the first wrong field."""
+    decoder = _PAYLOADS.get(wanted)
+    if decoder is None:
+        decoder = _PAYLOADS[wanted] = msgspec.json.Decoder(wanted)
+    try:
+        return decoder.decode(data)
+    except BAD_BYTES as err:
+        name = getattr(wanted, "__name__", str(wanted))
+        raise Undecodable(f"{name}: {err}") from err
+
+
+def numbered(body: bytes, epoch: int, seq: int) -> bytes:
+    """The document with its numbers; they join at publishing, so a stored row never changes."""
+    return b'%b,"epoch":%d,"seq":%d}' % (body[:-1], epoch, seq)
+
+
+def fingerprint(name: str, data: bytes | msgspec.Raw) -> int:
+    """A number that differs when a replayed saga asks for something else than it once did."""
+    return zlib.crc32(data, zlib.crc32(name.encode()))
+
+
+def as_mapping(data: msgspec.Raw) -> Mapping[str, Any]:
+    """A payload as a plain mapping, for a person's eyes; empty if it is none."""
+    try:
+        value = msgspec.json.decode(data)
+    except BAD_BYTES:
+        return {}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def in_stream(participant: str) -> str:
+    """The stream of commands and replies to a participant; braces are a Redis Cluster hash tag."""
+    return f"outboxd:{{{participant}}}:in"
+
+
+def events_stream(participant: str) -> str:
+    """The stream of what a participant publishes."""
+    return f"outboxd:{{{participant}}}:events"

@@ -1,0 +1,226 @@
+"""One saga, all of it: its steps, its history, what it waits for in words, and what would move it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from outboxd.clock import utc
+from outboxd.store import control, journal
+from outboxd.store.reading import letters as letter_reading
+from outboxd.store.reading import sagas as reading
+from outboxd.store.reading.sagas import Instance, OpenCall
+
+from . import sagas, whereabouts
+from .files import Files
+from .letters import Operation, operations
+from .sagas import SagaRow
+
+_OPENED = ("call", "sleep")
+_AT_ONCE = {"run": "done", "sent": "sent", "published": "published"}
+_ENDED_AS = {
+    "ok": "done",
+    "woke": "done",
+    "rejected": "rejected",
+    "timed_out": "timed out",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+_LONGEST_TEXT = 300
+
+
+class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step. ``state``: done, sent, published, rejected, timed out, failed, cancelled, or as the
+    saga's while it is open; ``undo``: sent or done, once it is asked for; ``text``: what came back.
+    """
+
+    pos: int
+    kind: str
+    name: str
+    to: str | None
+    state: str
+    undo: str | None
+    failed_tries: int
+    started_at: datetime
+    ended_at: datetime | None
+    took_s: float | None
+    text: str | None
+
+
+class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the journal; ``since_s``: seconds since the row before."""
+
+    n: int
+    at: datetime
+    since_s: float
+    kind: str
+    pos: int
+    name: str
+    text: str | None
+
+
+class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """``waits_for``: sentences; ``moves``: commands. ``detail`` may be a whole traceback."""
+
+    saga: SagaRow
+    version: int
+    is_forward_only: bool
+    stuck: str | None
+    ending: str | None
+    reason: str | None
+    detail: str | None
+    steps: tuple[SagaStep, ...]
+    history: tuple[HistoryRow, ...]
+    operations: tuple[Operation, ...]
+    waits_for: tuple[str, ...]
+    moves: tuple[str, ...]
+
+
+def detail(files: Files, text: str, now: float) -> SagaDetail:
+    """All about one saga, by its id or its key; raises NotFound."""
+    saga_id = sagas.find(files, text)
+    row, saga, waits = sagas.one(files, saga_id, now)
+    with files.read(row.participant) as connection:
+        rows = journal.rows(connection, saga_id)
+        undos = reading.undo_states(connection, saga_id)
+        done = operations(connection, saga_id)
+    found = [whereabouts.of(files, row.participant, call, now) for call in waits]
+    letters = [place.letter for place in found if place.letter is not None]
+    return SagaDetail(
+        saga=row,
+        version=saga.version,
+        is_forward_only=bool(saga.is_forward),
+        stuck=saga.stuck,
+        ending=saga.ending,
+        reason=saga.reason,
+        detail=saga.detail,
+        steps=tuple(_steps(files, rows, undos, row)),
+        history=tuple(_history(rows)),
+        operations=tuple(done),
+        waits_for=tuple(_waits(saga, waits, [place.text for place in found])),
+        moves=tuple(_moves(saga, letters)),
+    )
+
+
+def _waits(saga: Instance, waits: list[OpenCall], texts: list[str]) -> Iterable[str]:
+    if saga.stuck == "bug":
+        yield f"for a person: its code failed: {_last_line(saga.detail)}"
+    elif saga.stuck == "code changed":
+        yield f"for a person: its code no longer fits its journal: {_last_line(saga.detail)}"
+    elif saga.stuck == "forward":
+        yield f"for a person: it can only go forward, and {_last_line(saga.detail)}"
+    elif saga.stuck is not None and not texts:
+        yield f"for a person: {_last_line(saga.detail)}"
+    yield from texts
+    if saga.state == "running" and not waits:
+        yield "for its next message to be handled"
+
+
+def _moves(saga: Instance, letters: list[str]) -> Iterable[str]:
+    if saga.ended_at is not None:
+        return
+    for name in letters:
+        yield f"outboxd dead replay {name}"
+        yield f"outboxd dead discard {name}"
+    if saga.stuck in ("bug", "code changed", "forward"):
+        yield f"outboxd saga retry {saga.id}"
+    if not saga.is_forward and saga.ending is None:
+        yield f"outboxd saga cancel {saga.id}"
+    yield f"outboxd saga kill {saga.id}"
+
+
+def _last_line(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[-1] if lines else "nothing is known of it"
+
+
+def _history(rows: list[journal.JournalRow]) -> Iterable[HistoryRow]:
+    before = rows[0].at if rows else 0.0
+    for row in rows:
+        yield HistoryRow(
+            n=row.n,
+            at=utc(row.at),
+            since_s=row.at - before,
+            kind=row.kind,
+            pos=row.pos,
+            name=row.name,
+            text=_text(row.data),
+        )
+        before = row.at
+
+
+def _steps(
+    files: Files, rows: list[journal.JournalRow], undos: dict[int, str], saga: SagaRow
+) -> list[SagaStep]:
+    owners = _owners(files)
+    steps: dict[int, SagaStep] = {}
+    for row in rows:
+        if row.kind in _OPENED or row.kind in _AT_ONCE:
+            steps[row.pos] = _opened(row, owners, undos, saga.state)
+        elif row.kind in _ENDED_AS and row.pos in steps:
+            steps[row.pos] = _ended(steps[row.pos], row)
+    return [_with_tries(files, saga.id, step) for step in steps.values()]
+
+
+def _opened(
+    row: journal.JournalRow, owners: dict[str, str], undos: dict[int, str], state: str
+) -> SagaStep:
+    is_over = row.kind in _AT_ONCE
+    return SagaStep(
+        pos=row.pos,
+        kind=row.kind,
+        name=row.name,
+        to=owners.get(row.name) if row.kind in ("call", "sent") else None,
+        state=_AT_ONCE.get(row.kind, state),
+        undo=undos.get(row.pos),
+        failed_tries=0,
+        started_at=utc(row.at),
+        ended_at=utc(row.at) if is_over else None,
+        took_s=0.0 if is_over else None,
+        text=_text(row.data),
+    )
+
+
+def _ended(step: SagaStep, row: journal.JournalRow) -> SagaStep:
+    return msgspec.structs.replace(
+        step,
+        state=_ENDED_AS[row.kind],
+        ended_at=utc(row.at),
+        took_s=row.at - step.started_at.timestamp(),
+        text=_text(row.data),
+    )
+
+
+def _with_tries(files: Files, saga_id: str, step: SagaStep) -> SagaStep:
+    if step.kind != "call" or step.to is None or not files.has(step.to):
+        return step
+    with files.read(step.to) as connection:
+        failed = len(letter_reading.attempts(connection, f"{saga_id}#{step.pos}"))
+    return msgspec.structs.replace(step, failed_tries=failed)
+
+
+def _owners(files: Files) -> dict[str, str]:
+    """Message type to its participant, from the catalog."""
+    if not files.has_control():
+        return {}
+    with files.control() as connection:
+        return {e.type: e.participant for e in control.catalog(connection).values()}
+
+
+def _text(data: bytes | None) -> str | None:
+    """A recorded value for a person's eyes: the reason where it is one, else short JSON."""
+    if data is None or data == b"null":
+        return None
+    try:
+        value: Any = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        value = data.decode(errors="replace")
+    if isinstance(value, dict):
+        said = value.get("reason") or value.get("detail")
+        value = said if said else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

@@ -1,0 +1,247 @@
+"""The list of sagas, trouble first: ``retrying``, ``overdue`` and ``waiting`` are states of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from outboxd.clock import utc
+from outboxd.errors import ConfigError, NotFound
+from outboxd.store.reading import amounts, messages
+from outboxd.store.reading import sagas as reading
+from outboxd.store.reading.filters import Condition, Term, where
+from outboxd.store.reading.messages import Place
+from outboxd.store.reading.sagas import Instance, OpenCall
+from outboxd.store.timers import SLEEP
+
+from . import filtering
+from .files import Files
+from .letters import asked, saga_of
+
+ORDER = ("stuck", "compensating", "retrying", "overdue", "running", "waiting")
+"""How the list is sorted; the ended ones follow, the latest first."""
+
+_WORDS = {"done": ("completed",), "ended": amounts.ENDED, "open": ORDER}
+
+_REFINED = ("retrying", "overdue", "running", "waiting")
+"""What a person sees of the stored state ``running``."""
+
+_LOOK_AHEAD = 5
+"""A page filtered by a refined state is cut from so many times its rows."""
+
+_NO_CONDITION: Condition = ("1", [])
+
+
+class SagaRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One saga. ``state``: stuck, compensating, retrying, overdue, running, waiting, completed,
+    compensated or cancelled; ``step``: what it is at; ``tries``: failed or running ones of that
+    step; ``next_at``: when something happens by itself; ``error``: the last one, on one line.
+    """
+
+    id: str
+    participant: str
+    type: str
+    key: str
+    state: str
+    step: str | None
+    tries: int
+    next_at: datetime | None
+    started_at: datetime
+    moved_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+
+class SagaPage(msgspec.Struct, frozen=True, kw_only=True):
+    """``matching`` of all ``total`` sagas match; ``rows`` are the first of them."""
+
+    rows: tuple[SagaRow, ...]
+    matching: int
+    total: int
+
+
+def page(files: Files, terms: Sequence[Term], limit: int, now: float) -> SagaPage:
+    """The sagas that match, trouble first."""
+    terms = [_in_full(term) for term in terms]
+    names = asked(files, terms)
+    stored = [_stored(term) for term in filtering.without(terms, "participant")]
+    condition = where([term for term in stored if term.values], reading.SAGA_COLUMNS)
+    is_refined = any(term.field == "state" and set(term.values) & set(_REFINED) for term in terms)
+    wide = limit * _LOOK_AHEAD if is_refined else limit
+    urgent = _retried(files, wide)
+    rows: list[SagaRow] = []
+    matching = total = 0
+    for name in names:
+        with files.read(name) as connection:
+            found = _candidates(connection, condition, urgent.get(name, []), wide, now)
+            calls = _by_saga(reading.calls(connection, list(found)))
+            counts = amounts.saga_counts(connection)
+            total += sum(counts.values())
+            if len(found) < wide or condition[0] == "1":
+                matching += len(found) if condition[0] != "1" else sum(counts.values())
+            else:
+                matching += reading.count_sagas(connection, condition)
+        places = _places(files, calls)
+        rows += [_row(name, saga, calls.get(saga.id, []), places, now) for saga in found.values()]
+    kept = [row for row in rows if filtering.allows(terms, "state", row.state)]
+    if is_refined:
+        matching = len(kept)
+    kept.sort(key=_rank)
+    return SagaPage(rows=tuple(kept[:limit]), matching=matching, total=total)
+
+
+def find(files: Files, text: str) -> str:
+    """The full id of a saga, from that or from its key alone.
+
+    Raises NotFound, or ConfigError if several sagas have that key.
+    """
+    found: list[str] = []
+    for name in files.participants():
+        with files.read(name) as connection:
+            names = reading.saga_names(connection, name)
+            ids = [text, *(f"{name}/{saga}/{text}" for saga in names)]
+            found += [s.id for s in reading.sagas_by_id(connection, ids, _NO_CONDITION)]
+    if text in found:
+        return text
+    if not found:
+        raise NotFound(f"there is no saga {text}", hint="outboxd saga list shows them")
+    if len(found) > 1:
+        raise ConfigError(f"several sagas have the key {text}", hint=f"say which: {', '.join(found)}")
+    return found[0]
+
+
+def one(files: Files, saga_id: str, now: float) -> tuple[SagaRow, Instance, list[OpenCall]]:
+    """A saga as the list shows it, as it is stored, and what it waits for."""
+    participant = saga_id.partition("/")[0]
+    with files.read(participant) as connection:
+        saga = reading.saga(connection, saga_id)
+        if saga is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        calls = _by_saga(reading.calls(connection, [saga_id]))
+    places = _places(files, calls)
+    waits = calls.get(saga_id, [])
+    return _row(participant, saga, waits, places, now), saga, waits
+
+
+def _candidates(
+    connection: reading.Connection,
+    condition: Condition,
+    retried: list[str],
+    limit: int,
+    now: float,
+) -> dict[str, Instance]:
+    """At most some limits of sagas that hold the first ``limit`` of the list."""
+    found = reading.open_sagas(connection, "stuck", condition, limit)
+    found += reading.open_sagas(connection, "compensating", condition, limit)
+    urgent = [*retried, *reading.overdue_sagas(connection, now, limit)]
+    found += reading.sagas_by_id(connection, urgent, condition)
+    found += reading.open_sagas(connection, "running", condition, limit)
+    if len(found) < limit:
+        found += reading.ended_sagas(connection, condition, limit - len(found))
+    return {saga.id: saga for saga in found}
+
+
+def _retried(files: Files, limit: int) -> dict[str, list[str]]:
+    """Participant to its sagas for whom something is tried again, wherever that is."""
+    sagas: dict[str, list[str]] = {}
+    for name in files.participants():
+        with files.read(name) as connection:
+            for message_id in messages.retried_messages(connection, limit):
+                saga_id = saga_of(message_id)
+                if saga_id is not None:
+                    sagas.setdefault(saga_id.partition("/")[0], []).append(saga_id)
+    return sagas
+
+
+def _by_saga(calls: list[OpenCall]) -> dict[str, list[OpenCall]]:
+    found: dict[str, list[OpenCall]] = {}
+    for call in calls:
+        found.setdefault(call.saga, []).append(call)
+    return found
+
+
+def _places(files: Files, calls: dict[str, list[OpenCall]]) -> dict[str, Place]:
+    """Message id to where it lies in an inbox, of all that these sagas wait for."""
+    ids = [call.id for waits in calls.values() for call in waits]
+    found: dict[str, Place] = {}
+    if ids:
+        for name in files.participants():
+            with files.read(name) as connection:
+                found |= messages.in_inbox(connection, ids)
+    return found
+
+
+def _row(
+    participant: str, saga: Instance, waits: list[OpenCall], places: dict[str, Place], now: float
+) -> SagaRow:
+    call = waits[0] if waits else None
+    place = places.get(call.id) if call is not None else None
+    state = saga.state if saga.state != "running" else _refined(call, place, now)
+    return SagaRow(
+        id=saga.id,
+        participant=participant,
+        type=saga.name,
+        key=saga.key,
+        state=state,
+        step=saga.step,
+        tries=place.attempts if place is not None else 0,
+        next_at=_next_at(call, place),
+        started_at=utc(saga.started_at),
+        moved_at=utc(saga.moved_at),
+        ended_at=None if saga.ended_at is None else utc(saga.ended_at),
+        error=_error(saga, place),
+    )
+
+
+def _refined(call: OpenCall | None, place: Place | None, now: float) -> str:
+    if call is None:
+        return "running"
+    if place is not None and place.state == "waiting" and place.attempts:
+        return "retrying"
+    if call.name != SLEEP and call.due_at is not None and call.due_at < now:
+        return "overdue"
+    if call.name == SLEEP or (place is not None and place.state != "running"):
+        return "waiting"
+    return "running"
+
+
+def _next_at(call: OpenCall | None, place: Place | None) -> datetime | None:
+    if place is not None and place.state == "waiting":
+        return utc(place.due_at)
+    return None if call is None or call.due_at is None else utc(call.due_at)
+
+
+def _error(saga: Instance, place: Place | None) -> str | None:
+    text = saga.detail or saga.reason or (place.error if place is not None else None)
+    lines = (text or "").strip().splitlines()
+    return lines[-1] if lines else None
+
+
+def _rank(row: SagaRow) -> tuple[int, float]:
+    if row.ended_at is not None:
+        return len(ORDER), -row.ended_at.timestamp()
+    return ORDER.index(row.state), row.started_at.timestamp()
+
+
+def _in_full(term: Term) -> Term:
+    """``state:done`` and its like, spelt out; raises ConfigError for a state that there is not."""
+    if term.field != "state":
+        return term
+    known = {*ORDER, *amounts.ENDED}
+    values: list[str] = []
+    for value in term.values:
+        if value not in known and value not in _WORDS:
+            raise ConfigError(f"there is no state {value!r}", hint=f"states: {', '.join(sorted(known))}")
+        values += _WORDS.get(value, (value,))
+    return Term("state", tuple(values), term.is_not)
+
+
+def _stored(term: Term) -> Term:
+    """The term as the database can answer it: refined states are all ``running`` there."""
+    if term.field != "state":
+        return term
+    if term.is_not:
+        return Term("state", tuple(v for v in term.values if v not in _REFINED), True)
+    return Term("state", tuple({"running" if v in _REFINED else v for v in term.values}))

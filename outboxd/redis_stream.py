@@ -1,0 +1,418 @@
+"""Outbox → Redis Stream → consumer: the broker of production, any Redis or Valkey server.
+
+Keys: the streams; a hash per receiver that mirrors what it holds; a hash per store that says how
+far it has published. Nothing here decides or retries; the shapes of replies end here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from .errors import ConfigError, OutboxdError
+from .stream import (
+    NO_ID,
+    BrokerError,
+    Claimed,
+    Entry,
+    Marker,
+    NotAllowed,
+    Position,
+    Published,
+    Server,
+    decode_accepted,
+    decode_marker,
+    id_order,
+)
+from .wire import AWAY, DEADLINE_S, DEPOSED, GRANT, Command, Wire
+
+CONNECTIONS = 16  # for everything but blocked reads, which have one each
+READERS = 10_000
+TRIM_LIMIT = b"100000"  # entries removed by one call: milliseconds of the server's time at most
+MIN_VERSION = (7, 0)
+
+# One call per stream: a reader blocked on it is woken once, with all of the batch, where one XADD
+# after another would wake it for the first entry alone. Sent as text each time: it is short, and
+# the server may forget it at any moment.
+APPEND = b"for i=1,#ARGV do redis.call('XADD',KEYS[1],'*','e',ARGV[i]) end return #ARGV"
+# What frees memory must pass when memory is used up.
+HSET_ANYWAY = b"#!lua flags=allow-oom\nreturn redis.call('HSET',KEYS[1],unpack(ARGV))"
+CREATE_ANYWAY = (
+    b"#!lua flags=allow-oom\nreturn redis.call('XGROUP','CREATE',KEYS[1],ARGV[1],'0','MKSTREAM')"
+)
+# In one script, so that no group is created between the look and the trim. Ids are compared as
+# text, by length first: a Lua number does not hold all of their 64 bits.
+TRIM = b"""
+local function before(a, b)
+  local am, as = string.match(a, '^(%d+)%-(%d+)$')
+  local bm, bs = string.match(b, '^(%d+)%-(%d+)$')
+  if am == bm then am, bm = as, bs end
+  if #am ~= #bm then return #am < #bm end
+  return am < bm
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local floor = ARGV[2]
+for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #fields, 2 do group[fields[i]] = fields[i + 1] end
+  local low = group['last-delivered-id']
+  if group['pending'] > 0 then low = redis.call('XPENDING', KEYS[1], group['name'])[2] end
+  if not floor or before(low, floor) then floor = low end
+end
+if not floor then return 0 end
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', floor, 'LIMIT', ARGV[1])
+"""
+
+# Tried at each connect, each without effect on a key that is not there.
+_KEY = b"outboxd:{outboxd}:rights"
+RIGHTS: tuple[Command, ...] = (
+    (b"XADD", _KEY, b"NOMKSTREAM", b"*", b"e", b""),
+    (b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", _KEY, b">"),
+    (b"XACK", _KEY, b"g", b"0-1"),
+    (b"XAUTOCLAIM", _KEY, b"g", b"c", b"0", b"0-0"),
+    (b"XPENDING", _KEY, b"g"),
+    (b"XTRIM", _KEY, b"MINID", b"0"),
+    (b"XINFO", b"STREAM", _KEY),
+    (b"XINFO", b"GROUPS", _KEY),
+    (b"XGROUP", b"CREATE", _KEY, b"g", b"0"),
+    (b"HSET", _KEY, b"field", b"value", b"field without value"),
+    (b"HGET", _KEY, b"field"),
+    (b"HMGET", _KEY, b"field"),
+    (b"HGETALL", _KEY),
+    (b"EVAL", b"return 1", b"0"),
+)
+
+
+class RedisStream:
+    """Streams of a Redis or Valkey server, 7.0 or newer; one object serves the whole process.
+
+    url: redis://, rediss:// or unix://; deadline_s: the longest that a call may take.
+    """
+
+    def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self._commands = Wire(url, connections=CONNECTIONS, deadline_s=deadline_s)
+        # Blocked reads neither wait for a command nor hold one up.
+        self._readers = Wire(url, connections=READERS, deadline_s=deadline_s)
+        self._deadline_s = deadline_s
+        self._scripts = True
+
+    @property
+    def where(self) -> str:
+        """The address, without the password."""
+        return self._commands.where
+
+    async def connect(self) -> Server:
+        greeting, info, fsync, save, *tried = await self._commands.exchange(
+            [
+                (b"HELLO", b"3"),
+                (b"INFO",),
+                (b"CONFIG", b"GET", b"appendfsync"),
+                (b"CONFIG", b"GET", b"save"),
+                *RIGHTS,
+            ]
+        )
+        for reply in (greeting, *tried):
+            if isinstance(reply, BrokerError) and reply.code in DEPOSED:
+                raise reply
+        missing = _missing_rights(tried)
+        self._scripts = "EVAL" not in missing
+        if missing - {"EVAL"}:
+            raise NotAllowed(
+                f"the user at {self.where} may not run {', '.join(sorted(missing))}", hint=GRANT
+            )
+        return _checked(_server(greeting, _info(info), _setting(fsync), _setting(save)))
+
+    async def ensure(self, stream: str, group: str) -> bool:
+        key, name = stream.encode(), group.encode()
+        [reply] = await self._commands.exchange(
+            [(b"XGROUP", b"CREATE", key, name, b"0", b"MKSTREAM")]
+        )
+        if _is(reply, "OOM"):
+            [reply] = await self._commands.exchange([(b"EVAL", CREATE_ANYWAY, b"1", key, name)])
+        if _is(reply, "BUSYGROUP"):
+            return False
+        _raise_first([reply])
+        return True
+
+    async def publish(
+        self,
+        owner: str,
+        batch: Sequence[tuple[str, bytes]],
+        marker: Marker,
+        watch: Sequence[tuple[str, str]],
+    ) -> Published:
+        each = [[at] for at in range(len(batch))]
+        done = await self._send(
+            owner, batch, _by_stream(batch) if self._scripts else each, marker, watch
+        )
+        if self._scripts and done.failed:
+            # Either scripts are forbidden or a stream is at fault: one by one shows it.
+            first, again = done, [[at] for at in sorted(done.failed)]
+            done = await self._send(owner, batch, again, marker, watch)
+            self._scripts = done.failed.keys() == first.failed.keys()
+            done = msgspec.structs.replace(done, marker=first.marker)
+        if len(done.failed) == len(batch) and _all_denied(done.failed.values()):
+            raise NotAllowed(next(iter(done.failed.values())), hint=GRANT)
+        return done
+
+    async def read(
+        self,
+        stream: str,
+        group: str,
+        consumer: str,
+        *,
+        count: int,
+        block_s: float | None,
+        own: bytes | None = None,
+    ) -> list[Entry]:
+        key = stream.encode()
+        who = (b"XREADGROUP", b"GROUP", group.encode(), consumer.encode(), b"COUNT", b"%d" % count)
+        if block_s is None or own is not None:
+            reply = await self._commands.ask(*who, b"STREAMS", key, b">" if own is None else own)
+        else:
+            block = b"%d" % max(1, int(block_s * 1000))  # 0 would mean for ever
+            reply = await self._readers.ask(
+                *who, b"BLOCK", block, b"STREAMS", key, b">", within_s=block_s + self._deadline_s
+            )
+        return [_entry(found) for found in reply[key]] if reply else []
+
+    async def ack(
+        self,
+        stream: str,
+        group: str,
+        ids: Sequence[bytes],
+        receiver: str,
+        accepted: Mapping[str, str],
+    ) -> None:
+        mirror = (accepted_key(receiver), *_flat(accepted))
+        commands: list[Command] = []
+        if ids:
+            commands.append((b"XACK", stream.encode(), group.encode(), *ids))
+        if accepted:
+            commands.append((b"HSET", *mirror))
+        replies = await self._commands.exchange(commands, shield=True) if commands else []
+        if accepted and _is(replies[-1], "OOM"):
+            replies[-1:] = await self._commands.exchange(
+                [(b"EVAL", HSET_ANYWAY, b"1", *mirror)], shield=True
+            )
+        _raise_first(replies)
+
+    async def claim(
+        self,
+        stream: str,
+        group: str,
+        consumer: str,
+        *,
+        min_idle_s: float,
+        cursor: bytes,
+        count: int,
+    ) -> Claimed:
+        idle, who = b"%d" % int(min_idle_s * 1000), (group.encode(), consumer.encode())
+        go_on, entries, lost = await self._commands.ask(
+            b"XAUTOCLAIM", stream.encode(), *who, idle, cursor, b"COUNT", b"%d" % count
+        )
+        return Claimed(go_on, [_entry(found) for found in entries if found], lost)
+
+    async def trim(self, stream: str, *, keep_after: bytes | None = None) -> int:
+        if not self._scripts:
+            return await self._trim_in_two_steps(stream.encode(), keep_after)
+        keep = () if keep_after is None else (keep_after,)
+        removed = await self._commands.ask(b"EVAL", TRIM, b"1", stream.encode(), TRIM_LIMIT, *keep)
+        return int(removed)
+
+    async def position(self, stream: str, group: str) -> Position:
+        info, groups = await self._commands.exchange(_look(stream.encode()))
+        if _is(info, "ERR"):
+            return Position(NO_ID, None, 0, 0, None, False)
+        _raise_first([info, groups])
+        last, length = info[b"last-generated-id"], info[b"length"]
+        for found in groups:
+            if found[b"name"] == group.encode():
+                delivered, pending = found[b"last-delivered-id"], found[b"pending"]
+                return Position(last, delivered, pending, length, found[b"lag"], True)
+        return Position(last, None, 0, length, None, False)
+
+    async def last_id(self, stream: str) -> bytes:
+        return (await self.position(stream, "")).last
+
+    async def accepted(self, receiver: str) -> dict[str, tuple[int, int, bool]]:
+        held = await self._commands.ask(b"HGETALL", accepted_key(receiver))
+        decoded = {field.decode(errors="replace"): decode_accepted(held[field]) for field in held}
+        return {field: at for field, at in decoded.items() if at is not None}
+
+    async def marker(self, owner: str) -> Marker | None:
+        return decode_marker(*await self._commands.ask(b"HMGET", store_key(owner), b"id", b"mark"))
+
+    async def aclose(self) -> None:
+        await self._commands.aclose()
+        await self._readers.aclose()
+
+    async def _send(
+        self,
+        owner: str,
+        batch: Sequence[tuple[str, bytes]],
+        groups: Sequence[list[int]],
+        marker: Marker,
+        watch: Sequence[tuple[str, str]],
+    ) -> Published:
+        """Look, append, mark, look: in one pipeline, so the mark never precedes its entries."""
+        store, mark = store_key(owner), b"%d:%d" % (marker.epoch, marker.last)
+        replies = await self._commands.exchange(
+            [
+                (b"HMGET", store, b"id", b"mark"),
+                *[_append(batch, group) for group in groups],
+                (b"HSET", store, b"id", marker.store_id.encode(), b"mark", mark),
+                *[(b"HGET", accepted_key(receiver), field.encode()) for receiver, field in watch],
+            ],
+            shield=True,
+        )
+        before, *replies = replies
+        appended, (marked, *held) = replies[: len(groups)], replies[len(groups) :]
+        _raise_first(reply for reply in appended if _is(reply, *AWAY))
+        _raise_first([before, marked, *held])
+        failed = {
+            at: str(reply)
+            for group, reply in zip(groups, appended, strict=True)
+            if isinstance(reply, OutboxdError)
+            for at in group
+        }
+        accepted = {
+            name: at
+            for name, text in zip(watch, held, strict=True)
+            if (at := decode_accepted(text)) is not None
+        }
+        return Published(failed, decode_marker(*before), accepted)
+
+    async def _trim_in_two_steps(self, key: bytes, keep_after: bytes | None) -> int:
+        """Without scripts: what a group created in between misses, its numbers will show."""
+        _, groups = await self._commands.exchange(_look(key))
+        if _is(groups, "ERR"):
+            return 0
+        _raise_first([groups])
+        lows = [] if keep_after is None else [keep_after]
+        for found in groups:
+            low = found[b"last-delivered-id"]
+            if found[b"pending"]:
+                low = (await self._commands.ask(b"XPENDING", key, found[b"name"]))[1] or low
+            lows.append(low)
+        if not lows:
+            return 0
+        floor = min(lows, key=id_order)
+        removed = await self._commands.ask(
+            b"XTRIM", key, b"MINID", b"~", floor, b"LIMIT", TRIM_LIMIT
+        )
+        return int(removed)
+
+
+def accepted_key(receiver: str) -> bytes:
+    return b"outboxd:{%b}:accepted" % receiver.encode()
+
+
+def store_key(owner: str) -> bytes:
+    return b"outboxd:{%b}:store" % owner.encode()
+
+
+def _by_stream(batch: Sequence[tuple[str, bytes]]) -> list[list[int]]:
+    streams: dict[str, list[int]] = {}
+    for at, (stream, _) in enumerate(batch):
+        streams.setdefault(stream, []).append(at)
+    return list(streams.values())
+
+
+def _append(batch: Sequence[tuple[str, bytes]], group: list[int]) -> Command:
+    key = batch[group[0]][0].encode()
+    if len(group) == 1:
+        return (b"XADD", key, b"*", b"e", batch[group[0]][1])
+    return (b"EVAL", APPEND, b"1", key, *[batch[at][1] for at in group])
+
+
+def _look(key: bytes) -> list[Command]:
+    return [(b"XINFO", b"STREAM", key), (b"XINFO", b"GROUPS", key)]
+
+
+def _entry(found: list[Any]) -> Entry:
+    entry_id, fields = found
+    if not fields:
+        return Entry(entry_id, None)
+    if len(fields) == 2 and fields[0] == b"e":
+        return Entry(entry_id, fields[1])
+    # A stranger's entry: no message, but it shall be seen, so its fields stand for the document.
+    words = [word.decode(errors="replace") for word in fields]
+    return Entry(entry_id, msgspec.json.encode(dict(zip(words[::2], words[1::2], strict=False))))
+
+
+def _flat(accepted: Mapping[str, str]) -> list[bytes]:
+    return [text.encode() for text in chain.from_iterable(accepted.items())]
+
+
+def _is(reply: object, *codes: str) -> bool:
+    return isinstance(reply, BrokerError) and reply.code in codes
+
+
+def _raise_first(replies: Iterable[object]) -> None:
+    for reply in replies:
+        if isinstance(reply, OutboxdError):
+            raise reply
+
+
+def _all_denied(texts: Iterable[str]) -> bool:
+    verdicts = [text.startswith("NOPERM") for text in texts]
+    return bool(verdicts) and all(verdicts)
+
+
+def _missing_rights(replies: Sequence[object]) -> set[str]:
+    """The commands of RIGHTS that the server refused to this user, or does not have."""
+    return {
+        b" ".join(command[: 1 + (command[0] in (b"XINFO", b"XGROUP"))]).decode()
+        for command, reply in zip(RIGHTS, replies, strict=True)
+        if isinstance(reply, ConfigError)
+        and (" run the " in str(reply) or "unknown command" in str(reply))
+    }
+
+
+def _info(reply: object) -> dict[str, str]:
+    """The fields of INFO; none where it is forbidden."""
+    lines = reply.decode(errors="replace").splitlines() if isinstance(reply, bytes) else []
+    return {name: value for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _setting(reply: object) -> str | None:
+    """The value of the one setting that was asked for; None where that is forbidden."""
+    values = list(reply.values()) if isinstance(reply, dict) else []
+    return values[0].decode(errors="replace") if values else None
+
+
+def _server(
+    greeting: dict[bytes, Any], info: dict[str, str], fsync: str | None, save: str | None
+) -> Server:
+    product = info.get("server_name") or greeting[b"server"].decode()
+    version = info.get(f"{product}_version") or greeting[b"version"].decode()
+    if info.get("loading") == "1":
+        raise BrokerError("LOADING the server reads its data", code="LOADING")
+    if info.get("role", "master") != "master":
+        raise BrokerError("READONLY the server is a replica", code="READONLY")
+    persistence = "unknown"
+    if info.get("aof_enabled") == "1":
+        persistence = f"aof {fsync}" if fsync else "aof"
+    elif save is not None:
+        persistence = "rdb" if save else "none"
+    policy = info.get("maxmemory_policy")
+    return Server(product, version, info.get("run_id", ""), persistence, policy)
+
+
+def _checked(server: Server) -> Server:
+    release = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
+    if release < MIN_VERSION:
+        raise ConfigError(
+            f"the server is {server.product} {server.version}",
+            hint="outboxd needs Redis 7.0, Valkey 7.2 or newer",
+        )
+    if server.maxmemory_policy and server.maxmemory_policy.startswith("allkeys-"):
+        raise ConfigError(
+            f"the server evicts streams when memory is short ({server.maxmemory_policy})",
+            hint="CONFIG SET maxmemory-policy noeviction",
+        )
+    return server

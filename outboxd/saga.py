@@ -1,0 +1,383 @@
+"""A saga and its driver: a coroutine resumed over a journal, one durable step after another.
+
+Pure: no event loop, no database, no clock. ``Instance`` moves the coroutine with ``send`` and
+``throw`` and returns the next step that its code asks for; what a step does is the conductor's
+affair. The order of steps is deterministic by construction, since the code may await only what
+``Saga`` offers.
+"""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
+
+import msgspec
+
+from .clock import seconds, utc
+from .errors import CodeChanged, SagaEnd, SagaFailed, SagaMisuse
+from .message import Command, Event, encode_raw, fingerprint, key_of
+
+if TYPE_CHECKING:
+    from .tx import Tx
+
+R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+DEFAULT_TIMEOUT_S = 60.0
+"""How long a call waits for its answer unless its command or the call says otherwise."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Send a command and wait for its answer."""
+
+    command: Command[Any]
+    undo: Command[Any] | None
+    timeout_s: float
+    on_dead: Literal["hold", "fail"]
+    strict: bool
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Run a function in the saga's own transaction."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Sleep(msgspec.Struct, frozen=True):
+    """Wait for a span of time."""
+
+    span_s: float
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a command without waiting."""
+
+    command: Command[Any]
+    delay_s: float | None
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Publish an event."""
+
+    event: Event
+
+
+Action = Call | Run | Sleep | Send | Publish
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What the code asks for at position ``pos`` (from 1); ``mark`` is its fingerprint."""
+
+    pos: int
+    kind: str
+    name: str
+    mark: int
+    action: Action
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The coroutine came to its end."""
+
+    value: Any
+
+
+class Unwound(msgspec.Struct, frozen=True):
+    """The coroutine ended with an exception that unwinds the saga."""
+
+    error: SagaEnd
+
+
+Moved = Step | Returned | Unwound
+
+
+class Undo(msgspec.Struct, frozen=True):
+    """One entry of the undo stack: a call to undo (or, without a command, to close) or a function.
+
+    ``pos`` is its call's position; a local undo has a position of its own.
+    """
+
+    pos: int
+    step: Call | None
+    fn: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+
+
+class _Evicted(BaseException):
+    """Leaves a coroutine that is dropped; user code cannot take it for a failure of a step."""
+
+
+class _Pending(Generic[T]):
+    """A step that the code has created; awaiting it hands the step to the driver."""
+
+    __slots__ = ("_action", "_saga", "awaited")
+
+    def __init__(self, saga: Saga, action: Action) -> None:
+        self._saga = saga
+        self._action = action
+        self.awaited = False
+        saga.created.append(self)
+
+    def __await__(self) -> Generator[Step, Any, T]:
+        if self.awaited:
+            raise SagaMisuse("one step was awaited twice; create it again for a second time")
+        self.awaited = True
+        result: T = yield self._saga.next_step(self._action)
+        return result
+
+    def __repr__(self) -> str:
+        return f"saga.{_kind(self._action)}({_name(self._action)})"
+
+
+class Saga:
+    """What a saga's code may await, and little else.
+
+    ``id``: (participant, saga, key of its start message) as one text; ``key``: that key;
+    ``version``: the version this instance started with.
+    """
+
+    def __init__(self, saga_id: str, key: str, version: int = 1) -> None:
+        self.id = saga_id
+        self.key = key
+        self.version = version
+        self.created: list[_Pending[Any]] = []
+        self.undos: list[Undo] = []
+        self.is_forward_only = False
+        self._pos = 0
+        self._at = 0.0
+        self._uuids = 0
+        self._dropped = False
+
+    def call(
+        self,
+        command: Command[R],
+        *,
+        undo: Command[Any] | None = None,
+        timeout: str | float | None = None,
+        on_dead: Literal["hold", "fail"] = "hold",
+        strict: bool = False,
+    ) -> Awaitable[R]:
+        """Sends ``command`` and waits for its reply.
+
+        ``undo`` runs if the step may have run and the saga unwinds; it has the same owner and key.
+        ``timeout`` ("2m" or seconds) is the deadline; ``strict`` counts outages into it. A dead
+        letter holds the saga, or with ``on_dead="fail"`` raises CallFailed.
+
+        Raises Rejected, TimedOut, CallFailed or Cancelled.
+        """
+        if undo is not None and _lane(undo) != _lane(command):
+            raise SagaMisuse(
+                f"the undo {type(undo).__name__} must have the owner and key of "
+                f"{type(command).__name__}, so that it can follow it in its lane"
+            )
+        own = command.__outboxd__.timeout_s
+        limit = seconds(timeout) if timeout is not None else (own or DEFAULT_TIMEOUT_S)
+        return _Pending(self, Call(command, undo, limit, on_dead, strict))
+
+    def run(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Runs ``fn(tx, …)`` in a transaction of the saga's own participant."""
+        return _Pending(self, Run(fn, args, kwargs))
+
+    def send(self, command: Command[Any], *, delay: str | float | None = None) -> Awaitable[None]:
+        """Sends ``command`` without waiting for an answer."""
+        return _Pending(self, Send(command, None if delay is None else seconds(delay)))
+
+    def publish(self, event: Event) -> Awaitable[None]:
+        """Publishes ``event`` for whoever subscribes."""
+        return _Pending(self, Publish(event))
+
+    def sleep(self, span: str | float) -> Awaitable[None]:
+        """Waits for ``span`` ("30s" or seconds), also over restarts."""
+        return _Pending(self, Sleep(seconds(span)))
+
+    def undo(self, fn: Callable[Concatenate[Tx, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Registers ``fn(tx, …)`` to run in the saga's own participant if the saga unwinds."""
+        if kwargs:
+            raise SagaMisuse("saga.undo takes positional arguments only")
+        self._pos += 1
+        self.undos.append(Undo(self._pos, None, fn, args))
+
+    def point_of_no_return(self) -> None:
+        """From here the saga goes only forward: calls are repeated, nothing is undone."""
+        self.is_forward_only = True
+
+    def fail(self, reason: str) -> NoReturn:
+        """Ends the saga and undoes what it did."""
+        raise SagaFailed(reason)
+
+    def now(self) -> datetime:
+        """The time (aware UTC) of the message that moved the saga last; the same on a replay."""
+        return utc(self._at)
+
+    def uuid(self) -> uuid.UUID:
+        """A new id, the same on a replay."""
+        self._uuids += 1
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.id}/{self._uuids}")
+
+    def next_step(self, action: Action) -> Step:
+        """The step that ``action`` becomes (called by the awaiting code)."""
+        if self._dropped:
+            raise _Evicted
+        self._pos += 1
+        return Step(self._pos, _kind(action), _name(action), _mark(action), action)
+
+
+class Instance:
+    """One running coroutine of a saga.
+
+    Moved inside a transaction, it must be dropped unless COMMIT returned; it is rebuilt from the
+    journal with ``replay``.
+    """
+
+    def __init__(
+        self, saga: Saga, fn: Callable[[Saga, Any], Coroutine[Any, Any, Any]], message: object
+    ) -> None:
+        self.saga = saga
+        self.waiting: Step | None = None
+        self._coroutine = fn(saga, message)
+
+    @property
+    def undos(self) -> list[Undo]:
+        """The undo stack, oldest first."""
+        return self.saga.undos
+
+    def start(self, at: float) -> Moved:
+        """Runs the code to its first step; ``at`` is the time (UTC seconds) it sees."""
+        return self._move(at, lambda: self._coroutine.send(None))
+
+    def resume(self, at: float, value: Any) -> Moved:
+        """Answers the step it waits for with ``value``."""
+        self._keep_undo(is_done=True)
+        return self._move(at, lambda: self._coroutine.send(value))
+
+    def throw(self, at: float, error: SagaEnd, *, may_have_run: bool) -> Moved:
+        """Ends the step it waits for with ``error``; keeps its undo if it may have run."""
+        if may_have_run:
+            self._keep_undo(is_done=False)
+        return self._move(at, lambda: self._coroutine.throw(error))
+
+    def drop(self) -> None:
+        """Closes the coroutine; every step it would still ask for is refused."""
+        self.saga._dropped = True
+        try:
+            self._coroutine.close()
+        except (Exception, _Evicted):
+            return  # its finally blocks are no part of the saga: undo is registered
+
+    def _keep_undo(self, *, is_done: bool) -> None:
+        step = self.waiting
+        if step is None or not isinstance(step.action, Call):
+            return
+        if step.action.undo is not None or not is_done:
+            self.undos.append(Undo(step.pos, step.action))
+
+    def _move(self, at: float, go: Callable[[], Any]) -> Moved:
+        self.saga._at = at
+        self.waiting = None
+        try:
+            asked = go()
+        except StopIteration as end:
+            self._refuse_forgotten()
+            return Returned(end.value)
+        except SagaEnd as error:
+            return Unwound(error)
+        except RuntimeError as err:
+            if "event loop" in str(err):
+                raise SagaMisuse(_instead(err)) from err
+            raise
+        if not isinstance(asked, Step):
+            raise SagaMisuse(f"the saga awaited {asked!r}; {_ONLY}")
+        self.waiting = asked
+        return asked
+
+    def _refuse_forgotten(self) -> None:
+        forgotten = [pending for pending in self.saga.created if not pending.awaited]
+        if forgotten:
+            raise SagaMisuse(f"{forgotten[0]!r} was created but never awaited: write `await` before it")
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A finished step of the journal: what was asked, and how it ended."""
+
+    pos: int
+    kind: str
+    name: str
+    mark: int
+    at: float
+    value: Any = None
+    error: SagaEnd | None = None
+    may_have_run: bool = False
+
+
+def replay(
+    instance: Instance, started_at: float, journal: list[Recorded], decode: Callable[[Step, Any], Any]
+) -> Moved:
+    """Rebuilds ``instance`` from its journal; returns what its code asks for now.
+
+    ``decode(step, value)`` turns a recorded value into the object that the code got.
+    Raises CodeChanged if the code asks for something else than the journal has.
+    """
+    moved = instance.start(started_at)
+    for record in journal:
+        if not isinstance(moved, Step):
+            raise CodeChanged(record.pos, f"{record.kind} {record.name}", "the end")
+        check(moved, record.pos, record.kind, record.name, record.mark)
+        if record.error is not None:
+            moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
+        else:
+            moved = instance.resume(record.at, decode(moved, record.value))
+    return moved
+
+
+def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
+    """Raises CodeChanged unless ``step`` is what the journal recorded."""
+    if (step.pos, step.kind, step.name) != (pos, kind, name):
+        raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
+    if step.mark != mark:
+        raise CodeChanged(pos, f"{kind} {name} with other content", f"{step.kind} {step.name}")
+
+
+def where(error: BaseException) -> str:
+    """The traceback as text."""
+    return "".join(traceback.format_exception(error))
+
+
+_ONLY = "it may await only what its Saga offers: call, run, send, publish, sleep"
+
+
+def _instead(err: BaseException) -> str:
+    frames = traceback.extract_tb(err.__traceback__)
+    ours = [f for f in frames if "outboxd" not in f.filename and "asyncio" not in f.filename]
+    place = f"{ours[0].filename}:{ours[0].lineno}: " if ours else ""
+    return f"{place}a saga runs without an event loop; {_ONLY}; work with the world is an async handler"
+
+
+def _lane(command: Command[Any]) -> tuple[str | None, str | None]:
+    return command.__outboxd__.to, key_of(command)
+
+
+def _kind(action: Action) -> str:
+    return type(action).__name__.lower()
+
+
+def _name(action: Action) -> str:
+    match action:
+        case Call(command=message) | Send(command=message) | Publish(event=message):
+            return type(message).__name__
+        case Run(fn=fn):
+            return getattr(fn, "__name__", repr(fn))
+        case Sleep(span_s=span_s):
+            return f"{span_s:g}s"
+
+
+def _mark(action: Action) -> int:
+    match action:
+        case Call(command=message) | Send(command=message) | Publish(event=message):
+            return fingerprint(type(message).__name__, encode_raw(message))
+        case _:
+            return fingerprint(_kind(action), _name(action).encode())

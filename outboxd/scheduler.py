@@ -1,0 +1,118 @@
+"""What falls due → delivery: retries, lanes that became free, deadlines, sleeps, delayed sends.
+
+It sleeps until the next due time that a commit announced, and looks once a second all the same. It
+also keeps the books of time: how long the process was away, and when the wall clock jumped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+
+from .batch import NEVER, Outcome
+from .clock import Clock
+from .committer import Committer
+from .delivery import Delivery
+from .effects import Effects
+from .errors import Unavailable
+from .store import meta
+from .wake import Wake
+
+log = logging.getLogger("outboxd")
+
+LOOK_S = 1.0
+ALIVE_S = 5.0
+JUMP_S = 1.0
+"""A difference between wall clock and monotonic clock that is no drift."""
+
+
+class Scheduler:
+    """The due times of one participant. ``may_time_out``: whether answers could have come."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        committer: Committer,
+        effects: Effects,
+        clock: Clock,
+        suspects: anyio.Lock,
+        may_time_out: Callable[[], bool],
+    ) -> None:
+        self._delivery = delivery
+        self._committer = committer
+        self._effects = effects
+        self._clock = clock
+        self._suspects = suspects
+        self._may_time_out = may_time_out
+        self._next_at = 0.0
+        self._alive_at = 0.0
+        self._has_suspects = False
+        self._wake = Wake()
+        self._readings = (clock.now(), clock.monotonic())
+
+    def hear(self, outcome: Outcome) -> None:
+        """A commit announced a due time."""
+        if outcome.wake_at < self._next_at or outcome.has_suspects:
+            self._next_at = min(self._next_at, outcome.wake_at)
+            self._has_suspects = self._has_suspects or outcome.has_suspects
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled; a disk that refuses is waited for."""
+        while True:
+            try:
+                await self._turn()
+            except Unavailable as err:
+                log.warning("scheduler_waits participant=%s error=%r", self._delivery.name, str(err))
+                await anyio.sleep(LOOK_S)
+
+    async def _turn(self) -> None:
+        await self._keep_time()
+        now = self._clock.now()
+        if self._next_at <= now:
+            await self._fire()
+        if self._has_suspects:
+            await self._run_suspect()
+            return
+        await self._wake.wait_or(min(LOOK_S, self._next_at - self._clock.now()))
+
+    async def _fire(self) -> None:
+        """Begins what is due; asks anew when the next is."""
+        self._next_at = NEVER
+        begun = await self._committer.commit(lambda cx: self._delivery.begin(cx, 200))
+        sleeps_only = not self._may_time_out()
+        fired = await self._committer.commit(
+            lambda cx: self._delivery.timers(cx, sleeps_only=sleeps_only)
+        )
+        self._next_at = min(self._next_at, begun.wake_at, fired.wake_at)
+        if sleeps_only:  # deadlines that are due stay due: look again soon, not at once
+            self._next_at = max(self._next_at, self._clock.now() + 0.05)
+
+    async def _run_suspect(self) -> None:
+        """One suspect at a time in the whole process, its attempt committed before it runs."""
+        async with self._suspects:
+            outcome = await self._committer.commit(
+                lambda cx: self._delivery.begin(cx, 1, suspects=True)
+            )
+            for started in outcome.started:
+                if started.held.is_suspect:
+                    await self._effects.run(started)
+        self._has_suspects = outcome.has_suspects or bool(outcome.started)
+
+    async def _keep_time(self) -> None:
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        jump_s = (wall - self._readings[0]) - (mono - self._readings[1])
+        self._readings = (wall, mono)
+        if abs(jump_s) > JUMP_S:
+            log.warning("clock_jumped participant=%s seconds=%.1f", self._delivery.name, jump_s)
+            await self._committer.database.write(lambda cx: self._delivery.shift(cx, jump_s))
+            self._next_at = 0.0
+        if mono - self._alive_at >= ALIVE_S and self._is_waiting():
+            self._alive_at = mono
+            await self._committer.database.write(lambda cx: meta.put(cx, "alive_at", wall))
+
+    def _is_waiting(self) -> bool:
+        tally = self._delivery.conductor.tally
+        return tally.running + tally.compensating > 0

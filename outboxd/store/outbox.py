@@ -1,0 +1,84 @@
+"""The outbox: committed with the state that it speaks of, deleted only when every receiver holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .connection import Connection
+
+
+class OutRow(msgspec.Struct, frozen=True):
+    """One row on its way to its stream."""
+
+    stream: str
+    seq: int
+    body: bytes
+
+
+def add(
+    connection: Connection, last: dict[str, int], messages: Iterable[tuple[str, str, bytes]], at: float
+) -> list[OutRow]:
+    """Numbers ``messages`` (stream, id, body) and inserts them; ``last`` is moved along."""
+    rows: list[OutRow] = []
+    values: list[tuple[str, int, str, float, bytes]] = []
+    touched: dict[str, int] = {}
+    for stream, message_id, body in messages:
+        seq = last[stream] = touched[stream] = last.get(stream, 0) + 1
+        rows.append(OutRow(stream, seq, body))
+        values.append((stream, seq, message_id, at, body))
+    connection.executemany("INSERT INTO outboxd_outbox VALUES (?, ?, ?, ?, ?)", values)
+    connection.executemany(
+        "INSERT INTO outboxd_stream VALUES (?1, ?2) ON CONFLICT (stream) DO UPDATE SET last = ?2",
+        touched.items(),
+    )
+    return rows
+
+
+def last_numbers(connection: Connection) -> dict[str, int]:
+    """The last number given out on each stream."""
+    return dict(connection.execute("SELECT stream, last FROM outboxd_stream").fetchall())
+
+
+def after(connection: Connection, stream: str, seq: int, limit: int) -> list[OutRow]:
+    """Rows of ``stream`` above ``seq``, in order (primary key range)."""
+    rows = connection.execute(
+        "SELECT seq, body FROM outboxd_outbox WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (stream, seq, limit),
+    )
+    return [OutRow(stream, number, body) for number, body in rows.fetchall()]
+
+
+def unsettled(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Stream to (first, last) number that is not settled."""
+    rows = connection.execute(
+        "SELECT stream, MIN(seq), MAX(seq) FROM outboxd_outbox GROUP BY stream"
+    )
+    return {stream: (first, last) for stream, first, last in rows.fetchall()}
+
+
+def settle(connection: Connection, marks: Sequence[tuple[str, int]]) -> None:
+    """Deletes the rows that every receiver holds: up to a number, per stream (primary key range)."""
+    connection.executemany("DELETE FROM outboxd_outbox WHERE stream = ? AND seq <= ?", marks)
+
+
+def delay(connection: Connection, message_id: str, stream: str, due_at: float, body: bytes) -> None:
+    connection.execute(
+        "INSERT OR IGNORE INTO outboxd_delayed VALUES (?, ?, ?, ?)", (message_id, stream, due_at, body)
+    )
+
+
+def take_due(connection: Connection, now: float, limit: int) -> list[tuple[str, str, bytes]]:
+    """Removes and returns delayed messages that are due, as (stream, id, body)."""
+    rows = connection.execute(
+        "SELECT stream, id, body FROM outboxd_delayed WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+        (now, limit),
+    ).fetchall()
+    connection.executemany("DELETE FROM outboxd_delayed WHERE id = ?", [(row[1],) for row in rows])
+    return rows
+
+
+def next_due(connection: Connection) -> float | None:
+    due: float | None = connection.execute("SELECT MIN(due_at) FROM outboxd_delayed").fetchone()[0]
+    return due

@@ -1,0 +1,32 @@
+"""The read model's SQL: short queries on read-only connections, each by the index it names.
+
+Nothing here writes, and nothing here knows what a person wants to see: that is ``monitor``'s.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from outboxd.store.connection import Connection, mapped
+
+
+@contextmanager
+def snapshot(connection: Connection, name: str) -> Iterator[Connection]:
+    """One consistent view of a database, held only as long as the block lasts."""
+    try:
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    except sqlite3.Error as err:
+        raise mapped(err, name) from err
+
+
+def is_store(connection: Connection) -> bool:
+    """Whether this is a participant's database, with its tables made."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'outboxd_meta'")
+    return found.fetchone() is not None

@@ -1,0 +1,117 @@
+"""How much lies where in one store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from outboxd.store.connection import Connection
+
+OPEN = ("stuck", "compensating", "running")
+ENDED = ("completed", "compensated", "cancelled")
+
+
+class InboxCount(msgspec.Struct, frozen=True):
+    """Messages that are held and not yet done; ``retry_at``: when the next of them is tried."""
+
+    waiting: int = 0
+    retrying: int = 0
+    running: int = 0
+    held: int = 0
+    retry_at: float | None = None
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """What a store has put on one stream: last number, and the rows that are not settled."""
+
+    stream: str
+    last: int
+    first_row: int | None
+    last_row: int | None
+
+    @property
+    def rows(self) -> int:
+        if self.first_row is None or self.last_row is None:
+            return 0
+        return self.last_row - self.first_row + 1
+
+
+def streams(connection: Connection) -> list[Stream]:
+    """Each stream, by two seeks in the outbox's key: settled rows are a prefix of the numbers."""
+    found = connection.execute(
+        "SELECT stream, last, "
+        "(SELECT MIN(seq) FROM outboxd_outbox o WHERE o.stream = s.stream), "
+        "(SELECT MAX(seq) FROM outboxd_outbox o WHERE o.stream = s.stream) "
+        "FROM outboxd_stream s ORDER BY stream"
+    )
+    return [Stream(*row) for row in found.fetchall()]
+
+
+def outbox_oldest_at(connection: Connection, rows: Sequence[Stream]) -> float | None:
+    """When the oldest unsettled row was committed (primary key)."""
+    found = [
+        connection.execute(
+            "SELECT at FROM outboxd_outbox WHERE stream = ? AND seq = ?",
+            (row.stream, row.first_row),
+        ).fetchone()
+        for row in rows
+        if row.first_row is not None
+    ]
+    return min((row[0] for row in found if row is not None), default=None)
+
+
+def delayed(connection: Connection) -> tuple[int, float | None]:
+    """Delayed sends: how many, and when the first sets out (index outboxd_delayed_due)."""
+    row: tuple[int, float | None] = connection.execute(
+        "SELECT COUNT(*), MIN(due_at) FROM outboxd_delayed"
+    ).fetchone()
+    return row
+
+
+def inbox_count(connection: Connection) -> InboxCount:
+    """One pass over the inbox, which holds only what is not done."""
+    row = connection.execute(
+        "SELECT COUNT(*) FILTER (WHERE state = 'waiting' AND attempts = 0), "
+        "COUNT(*) FILTER (WHERE state = 'waiting' AND attempts > 0), "
+        "COUNT(*) FILTER (WHERE state = 'running'), "
+        "COUNT(*) FILTER (WHERE state = 'held'), "
+        "MIN(due_at) FILTER (WHERE state = 'waiting' AND attempts > 0) FROM outboxd_inbox"
+    ).fetchone()
+    return InboxCount(*row)
+
+
+def open_letters(connection: Connection) -> tuple[int, float | None]:
+    """Letters that wait for a person: how many, the oldest (index outboxd_dead_open)."""
+    row: tuple[int, float | None] = connection.execute(
+        "SELECT COUNT(*), MIN(at) FROM outboxd_dead WHERE state IN ('dead', 'replaying')"
+    ).fetchone()
+    return row
+
+
+def saga_counts(connection: Connection) -> dict[str, int]:
+    """State to number of sagas; the open ones by index outboxd_saga_open."""
+    counts = dict.fromkeys((*OPEN, *ENDED), 0)
+    for condition in ("ended_at IS NULL", "ended_at IS NOT NULL"):
+        found = connection.execute(
+            f"SELECT state, COUNT(*) FROM outboxd_saga WHERE {condition} GROUP BY state"
+        )
+        counts.update(found.fetchall())
+    return counts
+
+
+def next_timer(connection: Connection) -> tuple[float, str] | None:
+    """The next deadline or end of a sleep, and which (index outboxd_call_due)."""
+    row: tuple[float, str] | None = connection.execute(
+        "SELECT due_at, CASE name WHEN 'sleep' THEN 'sleep' ELSE 'deadline' END FROM outboxd_call "
+        "WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
+    ).fetchone()
+    return row
+
+
+def requests_pending(connection: Connection) -> int:
+    """Requests in control.db that the daemon has not applied (index request_pending)."""
+    count: int = connection.execute(
+        "SELECT COUNT(*) FROM request WHERE state = 'pending'"
+    ).fetchone()[0]
+    return count

@@ -1,0 +1,74 @@
+"""Where a message is: in an inbox, in an outbox, and what is before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from outboxd.store.connection import Connection
+
+from .filters import places
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A message in an inbox."""
+
+    n: int
+    lane: str
+    id: str
+    type: str
+    key: str | None
+    sender: str
+    state: str
+    attempts: int
+    letter: int | None
+    at: float
+    due_at: float
+    started_at: float | None
+    error: str | None
+
+
+_PLACE = ", ".join(Place.__struct_fields__)
+
+
+def retried_messages(connection: Connection, limit: int) -> list[str]:
+    """Ids of messages here that have failed and are tried again: one pass over the inbox."""
+    found = connection.execute(
+        "SELECT id FROM outboxd_inbox WHERE attempts > 0 AND state <> 'held' LIMIT ?", (limit,)
+    )
+    return [row[0] for row in found.fetchall()]
+
+
+def in_inbox(connection: Connection, ids: Sequence[str]) -> dict[str, Place]:
+    """Those of ``ids`` that are held here and not done (index outboxd_inbox_id)."""
+    found = connection.execute(
+        f"SELECT {_PLACE} FROM outboxd_inbox WHERE id IN ({places(ids)})", ids
+    )
+    return {row[2]: Place(*row) for row in found.fetchall()}
+
+
+def answers_in_inbox(connection: Connection, call_id: str) -> list[Place]:
+    """Answers to a call, and its deadline, that are held here (index outboxd_inbox_id)."""
+    found = connection.execute(
+        f"SELECT {_PLACE} FROM outboxd_inbox WHERE id >= ? AND id < ? ORDER BY n",
+        (f"{call_id}:", f"{call_id};"),  # ";" follows ":"
+    )
+    return [Place(*row) for row in found.fetchall()]
+
+
+def ahead_of(connection: Connection, place: Place) -> Place | None:
+    """The first message of its lane, if that is another one: one pass over the inbox."""
+    row = connection.execute(
+        f"SELECT {_PLACE} FROM outboxd_inbox WHERE lane = ? AND n < ? ORDER BY n LIMIT 1",
+        (place.lane, place.n),
+    ).fetchone()
+    return None if row is None else Place(*row)
+
+
+def in_outbox(connection: Connection, stream: str, message_id: str) -> tuple[int, float] | None:
+    """(number, time) of a message that is not settled: one pass over its stream's rows."""
+    row: tuple[int, float] | None = connection.execute(
+        "SELECT seq, at FROM outboxd_outbox WHERE stream = ? AND id = ?", (stream, message_id)
+    ).fetchone()
+    return row

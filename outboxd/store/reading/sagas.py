@@ -1,0 +1,153 @@
+"""Sagas, what they wait for, and what was done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from outboxd.store.connection import Connection
+
+from .filters import Column, Condition, places
+
+SAGA_COLUMNS = {
+    "id": Column("id"),
+    "key": Column("key"),
+    "type": Column("name"),
+    "step": Column("step"),
+    "error": Column(
+        "COALESCE(reason, '') || ' ' || COALESCE(stuck, '') || ' ' || COALESCE(detail, '')"
+    ),
+    "state": Column("state", "is"),
+    "age": Column("(julianday('now') - 2440587.5) * 86400.0 - started_at", "number"),
+}
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """A saga without its journal; times are UTC seconds."""
+
+    id: str
+    name: str
+    key: str
+    version: int
+    state: str
+    is_forward: int
+    step: str | None
+    ending: str | None
+    reason: str | None
+    stuck: str | None
+    detail: str | None
+    started_at: float
+    moved_at: float
+    ended_at: float | None
+
+
+class OpenCall(msgspec.Struct, frozen=True):
+    """A call, a sleep or an undo that a saga waits for."""
+
+    saga: str
+    pos: int
+    id: str
+    name: str
+    to_name: str
+    sent_at: float
+    due_at: float | None
+    repeats: int
+
+
+_INSTANCE = ", ".join(Instance.__struct_fields__)
+_CALL = ", ".join(OpenCall.__struct_fields__)
+
+
+def saga(connection: Connection, saga_id: str) -> Instance | None:
+    """One saga (primary key)."""
+    row = connection.execute(
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE id = ?", (saga_id,)
+    ).fetchone()
+    return None if row is None else Instance(*row)
+
+
+def saga_names(connection: Connection, participant: str) -> list[str]:
+    """The kinds of sagas that have ever run here: one seek in the key for each."""
+    names: list[str] = []
+    low = f"{participant}/"
+    while True:
+        row = connection.execute(
+            "SELECT name FROM outboxd_saga WHERE id >= ? ORDER BY id LIMIT 1", (low,)
+        ).fetchone()
+        if row is None or row[0] in names:
+            return names
+        names.append(row[0])
+        low = f"{participant}/{row[0]}0"  # "0" follows "/"
+
+
+def open_sagas(
+    connection: Connection, state: str, condition: Condition, limit: int
+) -> list[Instance]:
+    """Open sagas of a state, the oldest first (index outboxd_saga_open)."""
+    sql, args = condition
+    found = connection.execute(
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE ended_at IS NULL AND state = ? AND {sql} "
+        "ORDER BY started_at LIMIT ?",
+        (state, *args, limit),
+    )
+    return [Instance(*row) for row in found.fetchall()]
+
+
+def ended_sagas(connection: Connection, condition: Condition, limit: int) -> list[Instance]:
+    """Ended sagas, the latest first (index outboxd_saga_ended)."""
+    sql, args = condition
+    found = connection.execute(
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE ended_at IS NOT NULL AND {sql} "
+        "ORDER BY ended_at DESC LIMIT ?",
+        (*args, limit),
+    )
+    return [Instance(*row) for row in found.fetchall()]
+
+
+def sagas_by_id(connection: Connection, ids: Sequence[str], condition: Condition) -> list[Instance]:
+    """Those of ``ids`` that are here and match (primary key)."""
+    sql, args = condition
+    found = connection.execute(
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE id IN ({places(ids)}) AND {sql}",
+        (*ids, *args),
+    )
+    return [Instance(*row) for row in found.fetchall()]
+
+
+def count_sagas(connection: Connection, condition: Condition) -> int:
+    """How many match: one pass over all sagas."""
+    sql, args = condition
+    count: int = connection.execute(
+        f"SELECT COUNT(*) FROM outboxd_saga WHERE {sql}", args
+    ).fetchone()[0]
+    return count
+
+
+def overdue_sagas(connection: Connection, now: float, limit: int) -> list[str]:
+    """Sagas whose deadline has passed (index outboxd_call_due)."""
+    found = connection.execute(
+        "SELECT DISTINCT saga FROM outboxd_call WHERE due_at < ? ORDER BY due_at LIMIT ?",
+        (now, limit),
+    )
+    return [row[0] for row in found.fetchall()]
+
+
+def calls(connection: Connection, sagas: Sequence[str]) -> list[OpenCall]:
+    """What these sagas wait for: calls and sleeps, then undos (primary keys)."""
+    found = connection.execute(
+        f"SELECT {_CALL} FROM outboxd_call WHERE saga IN ({places(sagas)}) ORDER BY saga, pos",
+        sagas,
+    ).fetchall()
+    undos = connection.execute(
+        "SELECT saga, pos, id, name, '', at, NULL, 0 FROM outboxd_undo "
+        f"WHERE saga IN ({places(sagas)}) AND state = 'sent' ORDER BY saga, pos DESC",
+        sagas,
+    )
+    return [OpenCall(*row) for row in (*found, *undos.fetchall())]
+
+
+def undo_states(connection: Connection, saga_id: str) -> dict[int, str]:
+    """Position to state of the undos that a saga has asked for (primary key)."""
+    found = connection.execute("SELECT pos, state FROM outboxd_undo WHERE saga = ?", (saga_id,))
+    return dict(found.fetchall())

@@ -1,0 +1,25 @@
+"""What is old and finished is removed, a bounded number of rows at a time."""
+
+from __future__ import annotations
+
+from .connection import Connection
+
+LIMIT = 5000
+"""Rows per table and call: a transaction stays short."""
+
+_ENDED = "SELECT id FROM outboxd_saga WHERE ended_at IS NOT NULL AND ended_at < ?1 LIMIT ?2"
+
+_PRUNE = (
+    f"DELETE FROM outboxd_journal WHERE saga IN ({_ENDED})",
+    f"DELETE FROM outboxd_undo WHERE saga IN ({_ENDED})",
+    f"DELETE FROM outboxd_saga WHERE id IN ({_ENDED})",
+    "DELETE FROM outboxd_fence WHERE id IN "
+    "(SELECT id FROM outboxd_fence WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM outboxd_seen WHERE (source, id) IN "
+    "(SELECT source, id FROM outboxd_seen WHERE at < ?1 LIMIT ?2)",
+)
+
+
+def prune(connection: Connection, before: float) -> int:
+    """Removes finished sagas, fences and seen ids older than ``before``; returns the row count."""
+    return sum(connection.execute(sql, (before, LIMIT)).rowcount for sql in _PRUNE)

@@ -1,0 +1,219 @@
+-- outboxd's own tables, beside the participant's: what must commit together lies in one file.
+
+CREATE TABLE outboxd_meta (
+    key   TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The last number given out on each stream that this store publishes to; numbers have no gaps.
+CREATE TABLE outboxd_stream (
+    stream TEXT PRIMARY KEY,
+    last   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Committed and not yet held by every receiver. Settled rows are deleted by range of the key.
+CREATE TABLE outboxd_outbox (
+    stream TEXT NOT NULL,
+    seq    INTEGER NOT NULL,
+    id     TEXT NOT NULL,
+    at     REAL NOT NULL,
+    body   BLOB NOT NULL,
+    PRIMARY KEY (stream, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Delayed sends: they get their number when they fall due.
+CREATE TABLE outboxd_delayed (
+    id     TEXT PRIMARY KEY,
+    stream TEXT NOT NULL,
+    due_at REAL NOT NULL,
+    body   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outboxd_delayed_due ON outboxd_delayed (due_at);
+
+-- One row per sender and stream: everything up to `accepted` is held here. Conservation:
+-- accepted - since = done + rows of the inbox + dead letters + discarded ones.
+CREATE TABLE outboxd_sender (
+    sender   TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    epoch    INTEGER NOT NULL,
+    since    INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    done     INTEGER NOT NULL,
+    PRIMARY KEY (sender, kind)
+) STRICT, WITHOUT ROWID;
+
+-- Who reads this participant's events; only an operator removes one.
+CREATE TABLE outboxd_subscriber (
+    name  TEXT PRIMARY KEY,
+    since INTEGER NOT NULL,
+    at    REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Messages of producers without numbers, kept for a stated retention.
+CREATE TABLE outboxd_seen (
+    source TEXT NOT NULL,
+    id     TEXT NOT NULL,
+    mark   INTEGER NOT NULL,
+    at     REAL NOT NULL,
+    PRIMARY KEY (source, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outboxd_seen_at ON outboxd_seen (at);
+
+-- Held and not yet done: retrying, behind another of its lane, its effect running, or held.
+CREATE TABLE outboxd_inbox (
+    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane       TEXT NOT NULL,
+    id         TEXT NOT NULL,
+    sender     TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    type       TEXT NOT NULL,
+    key        TEXT,
+    state      TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'held')),
+    is_suspect INTEGER NOT NULL DEFAULT 0,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    crashes    INTEGER NOT NULL DEFAULT 0,
+    letter     INTEGER,
+    at         REAL NOT NULL,
+    due_at     REAL NOT NULL,
+    started_at REAL,
+    error      TEXT,
+    body       BLOB NOT NULL
+) STRICT;
+CREATE INDEX outboxd_inbox_id ON outboxd_inbox (id);
+
+-- One row per failed attempt: a retry that overwrites its predecessor cannot be explained later.
+CREATE TABLE outboxd_attempt (
+    id        TEXT NOT NULL,
+    n         INTEGER NOT NULL,
+    at        REAL NOT NULL,
+    took_s    REAL NOT NULL,
+    outcome   TEXT NOT NULL,
+    error     TEXT NOT NULL,
+    traceback TEXT NOT NULL,
+    PRIMARY KEY (id, n)
+) STRICT, WITHOUT ROWID;
+
+-- What an effect did outside: 'started' before the call, 'done' with its result after it.
+CREATE TABLE outboxd_once (
+    id     TEXT NOT NULL,
+    name   TEXT NOT NULL,
+    state  TEXT NOT NULL CHECK (state IN ('started', 'done')),
+    at     REAL NOT NULL,
+    result BLOB,
+    PRIMARY KEY (id, name)
+) STRICT, WITHOUT ROWID;
+
+-- What became of each call: an undo finds its step here, and a closed step is never executed.
+CREATE TABLE outboxd_fence (
+    id     TEXT PRIMARY KEY,
+    state  TEXT NOT NULL CHECK (state IN ('done', 'rejected', 'closed', 'undone')),
+    at     REAL NOT NULL,
+    result BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outboxd_fence_at ON outboxd_fence (at);
+
+CREATE TABLE outboxd_dead (
+    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL,
+    sender     TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    type       TEXT NOT NULL,
+    key        TEXT,
+    handler    TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('dead', 'replaying', 'replayed', 'discarded', 'closed')),
+    attempts   INTEGER NOT NULL,
+    failed     INTEGER NOT NULL DEFAULT 1,
+    replays    INTEGER NOT NULL DEFAULT 0,
+    first_at   REAL NOT NULL,
+    at         REAL NOT NULL,
+    error_type TEXT NOT NULL,
+    error      TEXT NOT NULL,
+    traceback  TEXT NOT NULL,
+    reason     TEXT,
+    body       BLOB NOT NULL
+) STRICT;
+CREATE INDEX outboxd_dead_id ON outboxd_dead (id);
+CREATE INDEX outboxd_dead_open ON outboxd_dead (n) WHERE state IN ('dead', 'replaying');
+
+CREATE TABLE outboxd_saga (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    round      INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN
+               ('running', 'compensating', 'stuck', 'completed', 'compensated', 'cancelled')),
+    is_forward INTEGER NOT NULL DEFAULT 0,
+    step       TEXT,
+    ending     TEXT,
+    reason     TEXT,
+    stuck      TEXT,
+    detail     TEXT,
+    started_at REAL NOT NULL,
+    moved_at   REAL NOT NULL,
+    ended_at   REAL,
+    result     BLOB,
+    start      BLOB NOT NULL
+) STRICT;
+CREATE INDEX outboxd_saga_open ON outboxd_saga (state, started_at) WHERE ended_at IS NULL;
+CREATE INDEX outboxd_saga_ended ON outboxd_saga (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Append only: what a saga asked for, what came back, and what was done to it.
+CREATE TABLE outboxd_journal (
+    saga TEXT NOT NULL,
+    n    INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    pos  INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    mark INTEGER NOT NULL,
+    at   REAL NOT NULL,
+    data BLOB,
+    PRIMARY KEY (saga, n)
+) STRICT, WITHOUT ROWID;
+
+-- The open calls and sleeps of sagas: what each waits for, and until when.
+CREATE TABLE outboxd_call (
+    saga    TEXT NOT NULL,
+    pos     INTEGER NOT NULL,
+    id      TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    to_name TEXT NOT NULL,
+    sent_at REAL NOT NULL,
+    span_s  REAL NOT NULL,
+    due_at  REAL,
+    strict  INTEGER NOT NULL,
+    on_dead TEXT NOT NULL,
+    repeats INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (saga, pos)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outboxd_call_due ON outboxd_call (due_at) WHERE due_at IS NOT NULL;
+
+-- Undos that a saga has asked for; it does not end before each is answered.
+CREATE TABLE outboxd_undo (
+    saga  TEXT NOT NULL,
+    pos   INTEGER NOT NULL,
+    id    TEXT NOT NULL,
+    name  TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'done')),
+    at    REAL NOT NULL,
+    PRIMARY KEY (saga, pos)
+) STRICT, WITHOUT ROWID;
+
+-- Further starts of a saga that runs: each is answered with the first one's result.
+CREATE TABLE outboxd_waiter (
+    saga TEXT NOT NULL,
+    id   TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (saga, id)
+) STRICT, WITHOUT ROWID;
+
+-- Operators' requests that were applied here, with who and why: the audit trail.
+CREATE TABLE outboxd_applied (
+    id     TEXT PRIMARY KEY,
+    at     REAL NOT NULL,
+    kind   TEXT NOT NULL,
+    target TEXT NOT NULL,
+    who    TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    result TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

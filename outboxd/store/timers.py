@@ -1,0 +1,42 @@
+"""What falls due: deadlines of calls and ends of sleeps; and time that forgives outages."""
+
+from __future__ import annotations
+
+from .connection import Connection
+
+SLEEP = "sleep"
+
+
+def due(connection: Connection, now: float, limit: int, *, sleeps_only: bool) -> list[tuple[str, int]]:
+    """(saga, position) of open calls and sleeps whose time has come (index outboxd_call_due)."""
+    only = "AND name = 'sleep'" if sleeps_only else ""
+    found = connection.execute(
+        f"SELECT saga, pos FROM outboxd_call WHERE due_at <= ? {only} ORDER BY due_at LIMIT ?",
+        (now, limit),
+    )
+    return found.fetchall()
+
+
+def next_due(connection: Connection) -> float | None:
+    """When the next one falls due (index outboxd_call_due)."""
+    first: float | None = connection.execute(
+        "SELECT MIN(due_at) FROM outboxd_call WHERE due_at IS NOT NULL"
+    ).fetchone()[0]
+    return first
+
+
+def forgive(connection: Connection, gap_s: float) -> int:
+    """Moves the deadlines of calls on by an outage; strict ones and sleeps count it in."""
+    return connection.execute(
+        "UPDATE outboxd_call SET due_at = due_at + ? "
+        "WHERE due_at IS NOT NULL AND strict = 0 AND name <> 'sleep'",
+        (gap_s,),
+    ).rowcount
+
+
+def shift(connection: Connection, jump_s: float) -> None:
+    """Moves every relative due time along with a jump of the wall clock."""
+    for table in ("outboxd_call", "outboxd_inbox", "outboxd_delayed"):
+        connection.execute(
+            f"UPDATE {table} SET due_at = due_at + ? WHERE due_at IS NOT NULL", (jump_s,)
+        )

@@ -1,0 +1,1 @@
+"""The running example: an order, from payment over stock to a parcel, in five participants."""
