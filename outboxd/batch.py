@@ -18,9 +18,9 @@ from .registry import Handler
 from .store import outbox
 from .store.connection import Connection
 from .store.inbox import Held
+from .store.journal import Write
 from .store.outbox import OutRow
 from .tx import Outgoing, Step
-
 
 NEVER = float("inf")
 
@@ -58,12 +58,14 @@ class Batch:
         self.outcome = Outcome()
         self.touched: set[tuple[str, str]] = set()
         self.holes: dict[tuple[str, str], bool] = {}
+        self.pending: set[str] = set()
         self._out: list[tuple[str, str, bytes]] = []
+        self._writes: list[tuple[Write, tuple[object, ...]]] = []
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """One message within the batch: an exception undoes it and nothing else."""
-        connection, sent = self.connection, len(self._out)
+        connection, sent, written = self.connection, len(self._out), len(self._writes)
         noted, ended = len(self.outcome.notes), len(self.outcome.ended)
         connection.execute("SAVEPOINT message")
         try:
@@ -73,9 +75,29 @@ class Batch:
             if connection.in_transaction:
                 connection.execute("ROLLBACK TO message")
                 connection.execute("RELEASE message")
-            del self._out[sent:], self.outcome.notes[noted:], self.outcome.ended[ended:]
+            del (
+                self._out[sent:],
+                self._writes[written:],
+                self.outcome.notes[noted:],
+                self.outcome.ended[ended:],
+            )
             raise
         connection.execute("RELEASE message")
+
+    def defer(self, saga_id: str, write: Write, values: tuple[object, ...]) -> None:
+        """A write to a saga's tables, made with the others of its kind before the batch ends."""
+        self.pending.add(saga_id)
+        self._writes.append((write, values))
+
+    def write_out(self) -> None:
+        """Makes the deferred writes; called outside a message's savepoint only."""
+        groups: dict[Write, list[tuple[object, ...]]] = {}
+        for write, values in self._writes:
+            groups.setdefault(write, []).append(values)
+        self._writes.clear()
+        self.pending.clear()
+        for write in sorted(groups, key=lambda write: write.rank):
+            self.connection.executemany(write.sql, groups[write])
 
     def note(self, event: str, **facts: object) -> None:
         """Something worth a line in the log, once it is committed."""
@@ -135,6 +157,7 @@ class Batch:
         )
 
     def flush(self, last: dict[str, int]) -> None:
-        """Writes what was sent; ``last`` holds the streams' numbers and is moved along."""
+        """Writes what was deferred and sent; ``last`` holds the streams' numbers and is moved along."""
+        self.write_out()
         if self._out:
             self.outcome.rows = outbox.add(self.connection, last, self._out, self.now)

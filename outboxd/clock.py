@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 from .errors import ConfigError
@@ -37,7 +37,7 @@ class SystemClock:
 
 def utc(at: float) -> datetime:
     """The aware UTC datetime of ``at`` (seconds since the epoch)."""
-    return datetime.fromtimestamp(at, timezone.utc)
+    return datetime.fromtimestamp(at, UTC)
 
 
 def seconds(text: str | float) -> float:

@@ -14,7 +14,7 @@ import msgspec
 from .batch import Batch
 from .lanes import RUNNING, WAITING, Slot
 from .message import Envelope, decode_data, encode
-from .store import dead, fence, inbox
+from .store import fence, inbox
 from .store.fence import Fence
 from .store.inbox import Held
 from .tx import Step
@@ -88,7 +88,7 @@ class Closing:
         undo = inbox.by_id(batch.connection, f"{held.id}~undo")
         if undo is None:
             return False
-        lanes = self._delivery.lanes
+        lanes = self._delivery.holding.lanes
         lanes.remove(undo.n)
         slot = Slot(undo.n, undo.lane, WAITING, undo.due_at, bool(undo.is_suspect))
         lanes.add(slot, before=held.n)
@@ -101,7 +101,7 @@ class Closing:
         state = UNKNOWN if self._may_have_acted(batch, step.id, step.attempts, step.type) else NEVER
         fence.put(batch.connection, step.id, "closed", batch.now, state)
         if envelope.kind == "undo" and state == UNKNOWN:
-            self._delivery.hold(batch, held, before=step.n)
+            self._delivery.holding.hold(batch, held, before=step.n)
             self._delivery.done(batch, step)
             return True
         self._delivery.done(batch, step)
@@ -109,17 +109,13 @@ class Closing:
 
     def _close_letter(self, batch: Batch, step_id: str) -> None:
         """A closed call is never replayed."""
-        letter = dead.by_message(batch.connection, step_id)
-        if letter is None or letter.state != "dead":
-            return
-        dead.set_state(batch.connection, letter.n, "closed", "closed by its saga")
-        self._delivery.letters -= 1
-        state = UNKNOWN if self._may_have_acted(batch, step_id, letter.attempts, letter.type) else NEVER
-        fence.put(batch.connection, step_id, "closed", batch.now, state)
+        letter = self._delivery.letters.close(batch, step_id)
+        if letter is not None:
+            acted = self._may_have_acted(batch, step_id, letter.attempts, letter.type)
+            state = UNKNOWN if acted else NEVER
+            fence.put(batch.connection, step_id, "closed", batch.now, state)
 
-    def _may_have_acted(
-        self, batch: Batch, step_id: str, attempts: int, type_name: str
-    ) -> bool:
+    def _may_have_acted(self, batch: Batch, step_id: str, attempts: int, type_name: str) -> bool:
         """A def handler's failed attempts were rolled back; an effect's were not."""
         if inbox.has_acted(batch.connection, step_id):
             return True

@@ -73,7 +73,7 @@ class Effects:
         while True:
             await anyio.sleep(GIVE_BACK_S)
             try:
-                await self._committer.commit(lambda cx: self._delivery.release(cx, [n]))
+                await self._committer.commit(lambda cx: self._delivery.release(cx, n))
                 return
             except Unavailable:
                 continue
@@ -90,7 +90,7 @@ class Effects:
             value = await self._attempt(started, steps)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await self._committer.commit(lambda cx: self._delivery.release(cx, [n]))
+                await self._committer.commit(lambda cx: self._delivery.release(cx, n))
             raise
         except Unavailable:
             raise

@@ -27,7 +27,7 @@ import anyio
 from anyio import to_thread
 
 from .errors import ConfigError, OutboxdError, Unavailable
-from .wire import Wire
+from .wire import Wire, info_fields
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ maxmemory-policy noeviction
 # Said by a server that ends because it cannot read its own files.
 DAMAGED = re.compile(
     r"Bad file format reading the append only file|Unexpected end of file reading the append only"
-    r"|FATAL AOF MANIFEST|Unable to obtain the AOF file|Internal error in RDB|Wrong signature trying"
-    r"|Fatal error loading the DB"
+    r"|FATAL AOF MANIFEST|Unable to obtain the AOF file"
+    r"|Internal error in RDB|Wrong signature trying|Fatal error loading the DB"
 )
 SUSPECT = re.compile(r"CRITICAL|Truncating")
 
@@ -83,7 +83,7 @@ class Embedded:
         self._conf = CONF.format(maxmemory=maxmemory, appendfsync=appendfsync)
         self._lane = anyio.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._is_up = False  # ours, by start or by adoption, and it has answered
+        self._serving = ""  # the process that answered as ours, started or adopted
         self._started_at = -STEADY_S
         self._backoff_s = BACKOFF_S[0]
         self._log_from = 0
@@ -112,9 +112,9 @@ class Embedded:
         """Let the server flush and end; kill it where it does not. Safe to call at any time."""
         with anyio.CancelScope(shield=True):
             async with self._lane:
-                if self._is_up or self._child is not None:
+                if self._serving or self._child is not None:
                     await self._end()
-                self._is_up, self._child = False, None
+                self._serving, self._child = "", None
                 await to_thread.run_sync(shutil.rmtree, self._alias.parent, True)
 
     async def _bring_up(self) -> str:
@@ -142,13 +142,11 @@ class Embedded:
         """What the server says of itself; None if nobody answers."""
         wire = Wire(self.url, connections=1, deadline_s=PROBE_S)
         try:
-            reply: bytes = await wire.ask(b"INFO")
+            return info_fields(await wire.ask(b"INFO"))
         except Unavailable:
             return None
         finally:
             await wire.aclose()
-        lines = [line.partition(":") for line in reply.decode(errors="replace").splitlines()]
-        return {name: value for name, _, value in lines}
 
     async def _end(self) -> None:
         with anyio.move_on_after(STOP_S):
@@ -156,7 +154,7 @@ class Embedded:
             with contextlib.suppress(OutboxdError):  # its answer is the end of the connection
                 await wire.ask(b"SHUTDOWN", b"NOSAVE", b"NOW", b"FORCE")
             await wire.aclose()
-            while await to_thread.run_sync(self._is_alive):
+            while await to_thread.run_sync(self._is_alive):  # noqa: ASYNC110 - another process
                 await anyio.sleep(POLL_S)
         await to_thread.run_sync(self._reap)
 
@@ -196,12 +194,14 @@ class Embedded:
         """The lock, held until the end of the block; None if a server holds it."""
         descriptor = os.open(self.dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield descriptor
-        except BlockingIOError:
-            yield None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                free = False
+            yield descriptor if free else None
         finally:
-            os.close(descriptor)
+            os.close(descriptor)  # an explicit unlock would take it from the server as well
 
     def _spawn_if_free(self) -> bool:
         """Start a server unless one lives; True if started."""
@@ -210,7 +210,7 @@ class Embedded:
                 return False
             if self._child is not None:
                 self._bury(self._child)
-            self._is_up = False
+            self._serving = ""
             (self.dir / "valkey.conf").write_text(self._conf)
             self._rotate_log()
             self._child = self._spawn(lock)
@@ -242,7 +242,7 @@ class Embedded:
             child.kill()
             child.wait()
         log.warning("broker_died pid=%s returncode=%s", child.pid, child.returncode)
-        if self._is_up:
+        if self._serving:
             return
         said = self._new_log()
         files = self.dir / "appendonlydir"
@@ -261,7 +261,7 @@ class Embedded:
 
     def _recognise(self, pid: str) -> None:
         """Refuse a server that works here without the lock: a second one would find it free."""
-        if self._is_up and self._child is not None and pid == str(self._child.pid):
+        if pid == self._serving:
             return
         if not self._is_alive() or pid != self._pid():
             raise ConfigError(
@@ -275,22 +275,23 @@ class Embedded:
             log.info("broker_started pid=%s", pid)
         else:
             log.info("broker_adopted pid=%s", pid)
-        self._is_up = True
+        self._serving = pid
 
     def _reap(self) -> None:
         """The end of a server that was told to end: by force, if it still lives."""
-        if self._child is not None and self._child.poll() is None:
-            if self._is_alive():
+        if self._child is not None:
+            try:
+                self._child.wait(0 if self._is_alive() else 1)
+            except subprocess.TimeoutExpired:
                 log.warning("broker_killed pid=%s after_s=%s", self._child.pid, STOP_S)
                 self._child.kill()
-            self._child.wait()
+                self._child.wait()
         elif self._is_alive():
             # Adopted. Only if that number is, here and now, a process in this directory.
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(self._pid())
-                if Path(f"/proc/{pid}/cwd").samefile(self.dir):
-                    log.warning("broker_killed pid=%s after_s=%s", pid, STOP_S)
-                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{self._serving}/cwd").samefile(self.dir):
+                    log.warning("broker_killed pid=%s after_s=%s", self._serving, STOP_S)
+                    os.kill(int(self._serving), signal.SIGKILL)
 
     def _pid(self) -> str:
         try:
@@ -333,7 +334,8 @@ def find_server() -> str:
         version = re.search(r"server v=(\d+)\.\S+", told)
         if version and int(version[1]) >= MIN_MAJOR:
             return candidate
-        refused.append(f"{candidate}: {told.strip()[:80] or 'not a server'}")
+        said = told.strip().splitlines()[:1] or ["nothing"]
+        refused.append(f"{candidate}: no server {MIN_MAJOR}.0 or newer, it says {said[0][:80]!r}")
     found = f" ({'; '.join(refused)})" if refused else ""
     raise ConfigError(f"no Valkey or Redis server to embed{found}", hint=NO_SERVER)
 
@@ -346,4 +348,4 @@ def _candidates() -> Iterator[str]:
     for name in ("valkey-server", "redis-server"):
         path = shutil.which(name)
         if path:
-            yield path
+            yield os.path.abspath(path)

@@ -39,7 +39,7 @@ class StoreBroken(Unavailable):
 # What a handler may raise.
 
 
-class Reject(Exception):  # noqa: N818 - a business answer, not an error
+class Reject(Exception):
     """A business "no": rolled back, answered to the saga as ``Rejected``, never retried."""
 
     def __init__(self, reason: str) -> None:
@@ -47,7 +47,7 @@ class Reject(Exception):  # noqa: N818 - a business answer, not an error
         self.reason = reason
 
 
-class Retry(Exception):  # noqa: N818
+class Retry(Exception):
     """Try again, after ``after`` seconds if given; counts as a failed attempt."""
 
     def __init__(self, reason: str = "asked to be retried", *, after: float | None = None) -> None:
@@ -55,14 +55,14 @@ class Retry(Exception):  # noqa: N818
         self.after_s = after
 
 
-class Unrecoverable(Exception):  # noqa: N818
+class Unrecoverable(Exception):
     """No retry can help: the message becomes a dead letter at once."""
 
 
 # What a saga's ``await`` may raise; uncaught, each of them unwinds the saga.
 
 
-class SagaEnd(Exception):  # noqa: N818
+class SagaEnd(Exception):
     """Base of what unwinds a saga; nothing else does."""
 
 
@@ -112,11 +112,11 @@ class SagaFailed(SagaEnd):
 # What stands between a saga's code and its journal.
 
 
-class SagaMisuse(Exception):  # noqa: N818
+class SagaMisuse(Exception):
     """The saga's code did what a saga must not do."""
 
 
-class CodeChanged(Exception):  # noqa: N818
+class CodeChanged(Exception):
     """The journal no longer fits the saga's code."""
 
     def __init__(self, pos: int, recorded: str, asked: str) -> None:

@@ -95,7 +95,7 @@ class Hosted:
         self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str, bool], None]
     ) -> None:
         """Starts reading the events of each publisher that has confirmed the subscription."""
-        for (sender, kind) in list(self.delivery.senders):
+        for sender, kind in list(self.delivery.holding.senders):
             source = events_stream(sender)
             if kind == "events" and source not in self.consumers:
                 self._read(source, stream, node, tasks, on_outage)
@@ -152,12 +152,12 @@ class Hosted:
     @property
     def missing_subscriptions(self) -> list[str]:
         """Publishers that have not confirmed yet."""
-        return self.delivery.subscribing.unconfirmed(self.delivery.senders)
+        return self.delivery.subscribing.unconfirmed(self.delivery.holding.senders)
 
     @property
     def is_idle(self) -> bool:
         """Nothing held but what waits for a person, nothing to publish, no saga under way."""
-        lanes, tally = self.delivery.lanes, self.delivery.conductor.tally
+        lanes, tally = self.delivery.holding.lanes, self.delivery.conductor.book.tally
         return (
             not lanes.count(WAITING) + lanes.count(RUNNING)
             and not self.effects.running

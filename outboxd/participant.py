@@ -211,6 +211,7 @@ class Participant:
         one's result, ``"refuse"`` rejects it, ``"after_end"`` starts anew once the first has ended.
         ``retry``: how often a bug in its code is tried again before the saga is stuck.
         """
+
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
             return self._add_saga(fn, **options)
 

@@ -27,7 +27,7 @@ from .stream import (
     decode_marker,
     id_order,
 )
-from .wire import AWAY, DEADLINE_S, DEPOSED, GRANT, Command, Wire
+from .wire import AWAY, DEADLINE_S, DEPOSED, GRANT, Command, Wire, info_fields
 
 CONNECTIONS = 16  # for everything but blocked reads, which have one each
 READERS = 10_000
@@ -123,7 +123,7 @@ class RedisStream:
             raise NotAllowed(
                 f"the user at {self.where} may not run {', '.join(sorted(missing))}", hint=GRANT
             )
-        return _checked(_server(greeting, _info(info), _setting(fsync), _setting(save)))
+        return _checked(_server(greeting, info_fields(info), _setting(fsync), _setting(save)))
 
     async def ensure(self, stream: str, group: str) -> bool:
         key, name = stream.encode(), group.encode()
@@ -371,12 +371,6 @@ def _missing_rights(replies: Sequence[object]) -> set[str]:
         if isinstance(reply, ConfigError)
         and (" run the " in str(reply) or "unknown command" in str(reply))
     }
-
-
-def _info(reply: object) -> dict[str, str]:
-    """The fields of INFO; none where it is forbidden."""
-    lines = reply.decode(errors="replace").splitlines() if isinstance(reply, bytes) else []
-    return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _setting(reply: object) -> str | None:

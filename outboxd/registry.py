@@ -74,7 +74,9 @@ class Registry:
         return self.sagas.get((participant, type_name))
 
     def saga_named(self, participant: str, name: str) -> SagaKind | None:
-        found = (k for (owner, _), k in self.sagas.items() if owner == participant and k.name == name)
+        found = (
+            k for (owner, _), k in self.sagas.items() if owner == participant and k.name == name
+        )
         return next(found, None)
 
     def subscriptions(self, participant: str) -> dict[str, typing.Literal["now", "retained"]]:
@@ -191,7 +193,9 @@ def _resolve(fn: Callable[..., Any], first: type, where: str) -> tuple[type[Mess
             hint=f"write ({names[0]}: {first.__name__}, {names[1]}: TheMessage) -> TheReply",
         )
     if hints[names[0]] is not first:
-        kind = "an async handler" if first is Context else "a def handler" if first is Tx else "a saga"
+        kind = (
+            "an async handler" if first is Context else "a def handler" if first is Tx else "a saga"
+        )
         raise ConfigError(f"{where}: the first parameter of {kind} is a {first.__name__}")
     message = hints[names[1]]
     if not (isinstance(message, type) and issubclass(message, (Command, Event))):

@@ -5,18 +5,22 @@ A request is idempotent by its id; a row in ``outboxd_applied`` says who asked, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from .batch import Batch, Outcome
-from .delivery import Delivery
+from . import standing
+from .batch import Batch
 from .errors import OutboxdError, Refused
 from .lanes import HELD, WAITING
 from .message import Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
 from .store import applied, dead, fence, inbox
-from .store.connection import Connection
 from .store.control import Request
 from .store.dead import Letter
 from .store.inbox import Held
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
 
 REPLAY = "replay"
 
@@ -36,22 +40,20 @@ class LetterArgs(msgspec.Struct, frozen=True):
     letters: list[int]
 
 
-def apply(delivery: Delivery, connection: Connection, request: Request) -> Outcome:
-    """Applies ``request``; ``Outcome.answer`` says what came of it.
+def apply(delivery: Delivery, batch: Batch, request: Request) -> str:
+    """Applies ``request`` and says what came of it; a second time it only says so again.
 
-    Raises Refused, with nothing changed, where it cannot apply.
+    Raises Refused where it cannot apply.
     """
-    with delivery.batch(connection) as batch:
-        before = applied.get(connection, request.id)
-        if before is not None:
-            batch.outcome.answer = before
-            return batch.outcome
-        try:
-            batch.outcome.answer = _apply(delivery, batch, request)
-        except (Undecodable, msgspec.MsgspecError) as err:
-            raise Refused(str(err)) from err
-        applied.add(connection, request, batch.now, batch.outcome.answer)
-    return batch.outcome
+    before = applied.get(batch.connection, request.id)
+    if before is not None:
+        return before
+    try:
+        answer = _apply(delivery, batch, request)
+    except Undecodable as err:
+        raise Refused(err.message) from err
+    applied.add(batch.connection, request, batch.now, answer)
+    return answer
 
 
 def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
@@ -59,24 +61,28 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
         case "send":
             return _send(delivery, batch, request)
         case "dead.replay" | "dead.discard":
-            numbers = decode_data(request.args, LetterArgs).letters
-            act = _replay if request.kind == "dead.replay" else _discard
-            for n in numbers:
-                letter = dead.get(batch.connection, n)
-                if letter is None:
-                    raise Refused(f"{delivery.name} has no dead letter d-{n}")
-                act(delivery, batch, letter, request.reason)
-            return f"{len(numbers)} letters"
+            return _on_letters(delivery, batch, request)
         case "saga.cancel":
-            delivery.conductor.cancel(batch, request.target, request.reason)
+            standing.cancel(delivery.conductor, batch, request.target, request.reason)
         case "saga.kill":
-            delivery.conductor.kill(batch, request.target, request.reason)
+            standing.kill(delivery.conductor, batch, request.target, request.reason)
         case "saga.retry":
-            delivery.conductor.retry(batch, request.target)
+            standing.retry(delivery.conductor, batch, request.target)
         case _:
             raise Refused(f"no request of kind {request.kind!r} is known here")
     _wake_held(delivery, batch, request.target)
     return "done"
+
+
+def _on_letters(delivery: Delivery, batch: Batch, request: Request) -> str:
+    act = _replay if request.kind == "dead.replay" else _discard
+    numbers = decode_data(request.args, LetterArgs).letters
+    for n in numbers:
+        letter = dead.get(batch.connection, n)
+        if letter is None:
+            raise Refused(f"{delivery.name} has no dead letter d-{n}")
+        act(delivery, batch, letter, request.reason)
+    return f"{len(numbers)} letter{'' if len(numbers) == 1 else 's'}"
 
 
 def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
@@ -113,9 +119,9 @@ def _replay(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> No
     held = inbox.by_id(batch.connection, letter.id)
     if held is not None and held.state == HELD:
         held.attempts, held.letter = 0, letter.n
-        delivery.put_back(batch, held, WAITING, batch.now)
+        delivery.holding.put_back(batch, held, WAITING, batch.now)
         return
-    delivery.hold(
+    delivery.holding.hold(
         batch,
         Held(
             n=0,
@@ -143,11 +149,10 @@ def _discard(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> N
     """Given up, with a reason; whoever waits for it is told, and it can never run again."""
     if letter.state != "dead":
         raise Refused(f"{letter.name} is {letter.state}")
-    dead.set_state(batch.connection, letter.n, "discarded", reason)
-    delivery.letters -= 1
+    delivery.letters.discard(batch, letter, reason)
     held = inbox.by_id(batch.connection, letter.id)
     if held is not None and held.state == HELD:
-        delivery.leave(batch, held)
+        delivery.holding.leave(batch, held)
     _tell_waiting(batch, letter, "discarded", encode({"reason": f"discarded: {reason}"}))
 
 
@@ -165,7 +170,7 @@ def _wake_held(delivery: Delivery, batch: Batch, saga_id: str) -> None:
     """The messages that were held while the saga was stuck come again, with fresh attempts."""
     for held in inbox.held_for(batch.connection, saga_id):
         held.attempts, held.error = 0, None
-        delivery.put_back(batch, held, WAITING, batch.now)
+        delivery.holding.put_back(batch, held, WAITING, batch.now)
 
 
 def problem(err: OutboxdError) -> str:

@@ -37,13 +37,22 @@ from .errors import (
 )
 from .hosted import Hosted
 from .janitor import Janitor
-from .message import Command, Envelope, decode_data, encode, encode_raw, events_stream, in_stream, key_of
+from .message import (
+    Command,
+    Envelope,
+    decode_data,
+    encode,
+    encode_raw,
+    events_stream,
+    in_stream,
+    key_of,
+)
 from .participant import Participant
+from .redis_stream import RedisStream
 from .registry import Registry
 from .settings import Settings
 from .store import control, journal
 from .store.connection import Connection, Database
-from .redis_stream import RedisStream
 from .stream import Stream
 from .wake import Outage, Wake
 from .watchdog import Watchdog
@@ -310,7 +319,7 @@ class Runtime:
 
     def _waits_for_subscriptions(self) -> bool:
         return any(
-            len([k for k in h.delivery.senders if k[1] == "events"]) + 1 != len(h.consumers)
+            len([k for k in h.delivery.holding.senders if k[1] == "events"]) + 1 != len(h.consumers)
             or h.missing_subscriptions
             for h in self.hosted.values()
         )
@@ -345,12 +354,24 @@ class Runtime:
         A second start with the same key finds the first one. Raises NotFound if no hosted
         participant starts a saga on it.
         """
+        owner, saga_id, envelope = self._to_start(command, message_id)
+        await self.hosted[owner].submit([envelope])
+        return Handle(self, saga_id, owner)
+
+    async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
+        """Starts many sagas of one participant in one transaction; see ``start``."""
+        found = [self._to_start(command, None) for command in commands]
+        owners = {owner for owner, _, _ in found}
+        for name in owners:
+            await self.hosted[name].submit([e for owner, _, e in found if owner == name])
+        return [Handle(self, saga_id, owner) for owner, saga_id, _ in found]
+
+    def _to_start(self, command: Command[Any], message_id: str | None) -> tuple[str, str, Envelope]:
         name = type(command).__name__
         owner = self.registry.owner(name)
         kind = None if owner is None else self.registry.saga_started_by(owner, name)
         if owner is None or kind is None:
             raise NotFound(f"no hosted participant starts a saga on {name}")
-        hosted = self.hosted[owner]
         key = key_of(command) or ""
         message_id = message_id or f"start-{uuid.uuid4().hex}"
         envelope = Envelope(
@@ -364,9 +385,7 @@ class Runtime:
             kind="command",
             correlationid=message_id,
         )
-        saga_id = hosted.delivery.conductor.id_of(kind, key)
-        await hosted.submit([envelope])
-        return Handle(self, saga_id, owner)
+        return owner, self.hosted[owner].delivery.conductor.id_of(kind, key), envelope
 
     async def result_of(self, participant: str, saga_id: str) -> Any:
         """Waits for the end of a saga; see ``Handle.result``."""
@@ -404,7 +423,7 @@ class Runtime:
 
     async def _submit(self, owner: str, envelopes: list[Envelope]) -> None:
         hosted = self.hosted[owner]
-        while hosted.delivery.conductor.tally.running > FEED_OPEN:
+        while hosted.delivery.conductor.book.tally.running > FEED_OPEN:
             await anyio.sleep(POLL_S)
         await hosted.submit(envelopes)
 
@@ -418,7 +437,9 @@ class Runtime:
         await self._until_subscribed()
         while True:
             try:
-                seen = await self.control.read(lambda cx: cx.execute("PRAGMA data_version").fetchone()[0])
+                seen = await self.control.read(
+                    lambda cx: cx.execute("PRAGMA data_version").fetchone()[0]
+                )
                 if seen != version:
                     version = seen
                     for request in await self.control.read(lambda cx: control.pending(cx, 500)):
@@ -433,9 +454,7 @@ class Runtime:
             if hosted is None:
                 raise Refused(f"{request.participant} is not hosted here")
             delivery = hosted.delivery
-            outcome = await hosted.committer.commit(
-                lambda cx: requests.apply(delivery, cx, request)
-            )
+            outcome = await hosted.committer.commit(lambda cx: delivery.apply(cx, request))
             state, result = "applied", outcome.answer
         except Refused as err:
             state, result = "refused", requests.problem(err)
@@ -448,14 +467,14 @@ class Runtime:
 
     def progress(self) -> Progress:
         """Counts over all participants."""
-        tallies = [h.delivery.conductor.tally for h in self.hosted.values()]
+        tallies = [h.delivery.conductor.book.tally for h in self.hosted.values()]
         return Progress(
             started=sum(sum(msgspec.structs.astuple(tally)) for tally in tallies),
             completed=sum(t.completed for t in tallies),
             compensated=sum(t.compensated for t in tallies),
             cancelled=sum(t.cancelled for t in tallies),
             stuck=sum(t.stuck for t in tallies),
-            dead=sum(h.delivery.letters for h in self.hosted.values()),
+            dead=sum(h.delivery.letters.count for h in self.hosted.values()),
             open=sum(t.running + t.compensating for t in tallies),
             broker="up" if self.broker_error is None else f"down: {self.broker_error}",
             elapsed_s=self._clock.now() - self._started_at,
@@ -608,7 +627,9 @@ async def serve(
                 group.start_soon(keep_reporting)
                 with scope:
                     if feed is not None:
-                        await runtime.feed(feed, lambda taken: lines.update({taken: lines[taken] + 1}))
+                        await runtime.feed(
+                            feed, lambda taken: lines.update({taken: lines[taken] + 1})
+                        )
                     if until_idle:
                         await runtime.until_idle()
                         ended = "idle"

@@ -179,7 +179,9 @@ class Saga:
         limit = seconds(timeout) if timeout is not None else (own or DEFAULT_TIMEOUT_S)
         return _Pending(self, Call(command, undo, limit, on_dead, strict))
 
-    def run(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    def run(
+        self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
         """Runs ``fn(tx, …)`` in a transaction of the saga's own participant."""
         return _Pending(self, Run(fn, args, kwargs))
 
@@ -195,7 +197,9 @@ class Saga:
         """Waits for ``span`` ("30s" or seconds), also over restarts."""
         return _Pending(self, Sleep(seconds(span)))
 
-    def undo(self, fn: Callable[Concatenate[Tx, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def undo(
+        self, fn: Callable[Concatenate[Tx, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Registers ``fn(tx, …)`` to run in the saga's own participant if the saga unwinds."""
         if kwargs:
             raise SagaMisuse("saga.undo takes positional arguments only")
@@ -298,7 +302,9 @@ class Instance:
     def _refuse_forgotten(self) -> None:
         forgotten = [pending for pending in self.saga.created if not pending.awaited]
         if forgotten:
-            raise SagaMisuse(f"{forgotten[0]!r} was created but never awaited: write `await` before it")
+            raise SagaMisuse(
+                f"{forgotten[0]!r} was created but never awaited: write `await` before it"
+            )
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -315,7 +321,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 def replay(
-    instance: Instance, started_at: float, journal: list[Recorded], decode: Callable[[Step, Any], Any]
+    instance: Instance,
+    started_at: float,
+    journal: list[Recorded],
+    decode: Callable[[Step, Any], Any],
 ) -> Moved:
     """Rebuilds ``instance`` from its journal; returns what its code asks for now.
 

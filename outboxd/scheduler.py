@@ -65,7 +65,9 @@ class Scheduler:
             try:
                 await self._turn()
             except Unavailable as err:
-                log.warning("scheduler_waits participant=%s error=%r", self._delivery.name, str(err))
+                log.warning(
+                    "scheduler_waits participant=%s error=%r", self._delivery.name, str(err)
+                )
                 await anyio.sleep(LOOK_S)
 
     async def _turn(self) -> None:
@@ -114,5 +116,5 @@ class Scheduler:
             await self._committer.database.write(lambda cx: meta.put(cx, "alive_at", wall))
 
     def _is_waiting(self) -> bool:
-        tally = self._delivery.conductor.tally
+        tally = self._delivery.conductor.book.tally
         return tally.running + tally.compensating > 0

@@ -46,7 +46,9 @@ class Watchdog:
             self._logged[store.path.name] = busy.since
             frame = sys._current_frames().get(busy.thread)
             stack = "".join(traceback.format_stack(frame)) if frame else "(gone)"
-            log.error("handler_hangs store=%s seconds=%.0f\n%s", store.path.name, busy.for_s(), stack)
+            log.error(
+                "handler_hangs store=%s seconds=%.0f\n%s", store.path.name, busy.for_s(), stack
+            )
         if busy.for_s() > LIMIT_S:
             log.critical("handler_never_returns store=%s exit=%d", store.path.name, EXIT_CODE)
             logging.shutdown()

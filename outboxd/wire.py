@@ -92,15 +92,20 @@ class Wire:
 
     async def _converse(self, data: bytes, replies: int) -> list[Any]:
         connection = self._idle.pop() if self._idle else self._connection_class(**self._settings)
+        writer = None
         try:
             # Something to read before anything was asked: closed by the server, or out of step.
             if connection.is_connected and await connection.can_read():
                 await connection.disconnect(nowait=True)
             if not connection.is_connected:
                 await connection.connect_check_health(retry_socket_connect=False)
+            writer = connection._writer
             await connection.send_packed_command(data, check_health=False)
             answers = [await _answer(connection) for _ in range(replies)]
         except BaseException:
+            if writer is not None:
+                # Closing would flush: what is given up would arrive later, beside its repetition.
+                writer.transport.abort()
             with anyio.CancelScope(shield=True):
                 await connection.disconnect(nowait=True)
             raise
@@ -125,7 +130,8 @@ class Wire:
 
     async def _away(self, text: str) -> BrokerError:
         await self._drop_idle()
-        return BrokerError(f"{text} ({self.where})")
+        hint = "name the authority: ?ssl_ca_certs=FILE" if "CERTIFICATE_VERIFY" in text else None
+        return BrokerError(f"{text} ({self.where})", hint=hint)
 
 
 async def _answer(connection: AbstractConnection) -> Any:
@@ -133,6 +139,12 @@ async def _answer(connection: AbstractConnection) -> Any:
         return await connection.read_response(timeout=math.inf)
     except ResponseError as refusal:
         return refusal
+
+
+def info_fields(reply: object) -> dict[str, str]:
+    """The fields of INFO; none where it is forbidden."""
+    lines = reply.decode(errors="replace").splitlines() if isinstance(reply, bytes) else []
+    return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _address(url: str) -> tuple[str, type[AbstractConnection], dict[str, Any]]:

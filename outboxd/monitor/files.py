@@ -33,7 +33,8 @@ class Files:
         return found
 
     def has_control(self) -> bool:
-        return (self.data / control.FILE).is_file()
+        path = self.data / control.FILE
+        return path.is_file() and reading.is_control(self._reader(control.NAME))
 
     def has(self, participant: str) -> bool:
         path = self.data / f"{participant}.db"

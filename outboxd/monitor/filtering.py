@@ -1,6 +1,7 @@
 """The filter language: words match anywhere, ``field:value`` in one field, ``!`` negates.
 
-Commas stand for "or". The same text works as ``--filter`` on the command line and on the dashboard's filter line.
+Commas stand for "or". The same text works as ``--filter`` on the command line and on the
+dashboard's filter line.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def without(terms: Sequence[Term], field: str) -> list[Term]:
 
 def allows(terms: Sequence[Term], field: str, value: str) -> bool:
     """Whether the terms about ``field`` let ``value`` pass."""
-    return all(
-        (value in term.values) is not term.is_not for term in terms if term.field == field
-    )
+    return all((value in term.values) is not term.is_not for term in terms if term.field == field)
 
 
 def _term(word: str, fields: Collection[str]) -> Term:

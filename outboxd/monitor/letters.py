@@ -142,6 +142,11 @@ def groups(files: Files, terms: Sequence[Term]) -> list[LetterGroup]:
     return sorted(found, key=lambda group: -group.letters)
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` looks like the name of a letter."""
+    return _NAME.fullmatch(text) is not None
+
+
 def find(files: Files, name: str) -> tuple[str, int]:
     """(participant, number) of ``d-77``, ``77`` or ``payments/d-77``.
 

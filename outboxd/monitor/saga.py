@@ -1,4 +1,4 @@
-"""One saga, all of it: its steps, its history, what it waits for in words, and what would move it."""
+"""One saga, all of it: steps, history, what it waits for in words, and what would move it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """``waits_for``: sentences; ``moves``: commands. ``detail`` may be a whole traceback."""
+    """``waits_for``: sentences; ``moves``: commands. ``detail`` may be a whole traceback;
+    ``result`` is what it returned, as JSON.
+    """
 
     saga: SagaRow
     version: int
@@ -73,6 +75,7 @@ class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
     ending: str | None
     reason: str | None
     detail: str | None
+    result: msgspec.Raw | None
     steps: tuple[SagaStep, ...]
     history: tuple[HistoryRow, ...]
     operations: tuple[Operation, ...]
@@ -88,6 +91,7 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         rows = journal.rows(connection, saga_id)
         undos = reading.undo_states(connection, saga_id)
         done = operations(connection, saga_id)
+        result = reading.result(connection, saga_id)
     found = [whereabouts.of(files, row.participant, call, now) for call in waits]
     letters = [place.letter for place in found if place.letter is not None]
     return SagaDetail(
@@ -98,6 +102,7 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         ending=saga.ending,
         reason=saga.reason,
         detail=saga.detail,
+        result=None if result is None else msgspec.Raw(result),
         steps=tuple(_steps(files, rows, undos, row)),
         history=tuple(_history(rows)),
         operations=tuple(done),

@@ -1,4 +1,4 @@
-"""The list of sagas, trouble first: ``retrying``, ``overdue`` and ``waiting`` are states of their own."""
+"""The list of sagas, trouble first; ``retrying``, ``overdue`` and ``waiting`` are states too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import msgspec
 
 from outboxd.clock import utc
 from outboxd.errors import ConfigError, NotFound
+from outboxd.message import decode_envelope
+from outboxd.store.connection import Connection
 from outboxd.store.reading import amounts, messages
 from outboxd.store.reading import sagas as reading
 from outboxd.store.reading.filters import Condition, Term, where
@@ -108,8 +110,24 @@ def find(files: Files, text: str) -> str:
     if not found:
         raise NotFound(f"there is no saga {text}", hint="outboxd saga list shows them")
     if len(found) > 1:
-        raise ConfigError(f"several sagas have the key {text}", hint=f"say which: {', '.join(found)}")
+        raise ConfigError(
+            f"several sagas have the key {text}", hint=f"say which: {', '.join(found)}"
+        )
     return found[0]
+
+
+def started_by(files: Files, participant: str, key: str, message_id: str) -> str | None:
+    """The saga that a message started, or else the latest one with its key."""
+    latest: str | None = None
+    if not files.has(participant):
+        return None
+    with files.read(participant) as connection:
+        for name in reading.saga_names(connection, participant):
+            for saga_id, start in reading.rounds(connection, f"{participant}/{name}/{key}"):
+                latest = saga_id
+                if decode_envelope(start).id == message_id:
+                    return saga_id
+    return latest
 
 
 def one(files: Files, saga_id: str, now: float) -> tuple[SagaRow, Instance, list[OpenCall]]:
@@ -126,7 +144,7 @@ def one(files: Files, saga_id: str, now: float) -> tuple[SagaRow, Instance, list
 
 
 def _candidates(
-    connection: reading.Connection,
+    connection: Connection,
     condition: Condition,
     retried: list[str],
     limit: int,
@@ -233,7 +251,9 @@ def _in_full(term: Term) -> Term:
     values: list[str] = []
     for value in term.values:
         if value not in known and value not in _WORDS:
-            raise ConfigError(f"there is no state {value!r}", hint=f"states: {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"there is no state {value!r}", hint=f"states: {', '.join(sorted(known))}"
+            )
         values += _WORDS.get(value, (value,))
     return Term("state", tuple(values), term.is_not)
 

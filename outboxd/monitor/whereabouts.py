@@ -37,7 +37,9 @@ def of(files: Files, participant: str, call: OpenCall, now: float) -> Whereabout
     )
     limit = ""
     if call.due_at is not None:
-        limit = f"; its deadline{' passed ' if call.due_at < now else ' is '}{_when(call.due_at, now)}"
+        limit = (
+            f"; its deadline{' passed ' if call.due_at < now else ' is '}{_when(call.due_at, now)}"
+        )
     return Whereabouts(f"{what} {found.text}{limit}", found.letter)
 
 
@@ -56,13 +58,14 @@ def _at_receiver(files: Files, to: str | None, message_id: str, now: float) -> W
         said = f"is dead letter {row.name} since {in_words(now - letter.at)}"
         return Whereabouts(f"{said}: {row.error_type}: {_line(row.error)}", row.name)
     if place is not None:
-        return Whereabouts(_in_inbox(place, ahead, now))
+        return Whereabouts(in_inbox(place, ahead, now))
     if known is not None:
         return Whereabouts(f"is {known.state} there, and the answer is on its way")
     return None
 
 
-def _in_inbox(place: Place, ahead: Place | None, now: float) -> str:
+def in_inbox(place: Place, ahead: Place | None, now: float) -> str:
+    """What a message does in the inbox where it is."""
     error = f": {_line(place.error)}" if place.error else ""
     if place.state == "running":
         age = in_words(now - (place.started_at or place.at))
@@ -79,15 +82,13 @@ def _in_inbox(place: Place, ahead: Place | None, now: float) -> str:
     return "is there and waits for its turn"
 
 
-def _answer_here(
-    files: Files, participant: str, message_id: str, now: float
-) -> Whereabouts | None:
+def _answer_here(files: Files, participant: str, message_id: str, now: float) -> Whereabouts | None:
     with files.read(participant) as connection:
         places = messages.answers_in_inbox(connection, message_id)
         ahead = messages.ahead_of(connection, places[0]) if places else None
     if not places:
         return None
-    return Whereabouts(f"is answered; the answer {_in_inbox(places[0], ahead, now)}")
+    return Whereabouts(f"is answered; the answer {in_inbox(places[0], ahead, now)}")
 
 
 def _on_the_way(
@@ -104,7 +105,9 @@ def _on_the_way(
         sender = senders(connection).get((participant, "in"))
     if sender is not None and sender.accepted >= seq:
         return Whereabouts("was handled there, and the answer is on its way")
-    return Whereabouts(f"is in the outbox of {participant} since {in_words(now - at)}: not yet there")
+    return Whereabouts(
+        f"is in the outbox of {participant} since {in_words(now - at)}: not yet there"
+    )
 
 
 def _owner(files: Files, type_name: str) -> str | None:

@@ -170,7 +170,9 @@ class Database:
         except BaseException as err:
             if not connection.in_transaction:
                 self.rollbacks += 1
-                raise err if isinstance(err, sqlite3.Error) else sqlite3.OperationalError(str(err)) from err
+                raise (
+                    err if isinstance(err, sqlite3.Error) else sqlite3.OperationalError(str(err))
+                ) from err
             connection.execute("ROLLBACK TO job")
             job.error = mapped(err, self.path.name) if isinstance(err, sqlite3.Error) else err
         connection.execute("RELEASE job")
@@ -199,7 +201,10 @@ def open_reader(path: Path) -> Connection:
     """A connection that cannot write; raises ConfigError if there is no such file."""
     try:
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            f"{path.resolve().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
         connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA busy_timeout = 5000")
@@ -213,7 +218,9 @@ def cannot_open(path: Path, err: sqlite3.Error) -> OutboxdError:
     """The clear error for a database that does not open."""
     name = getattr(err, "sqlite_errorname", "")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return ConfigError(f"{path} is no SQLite database or is damaged: {err}", hint="restore a backup")
+        return ConfigError(
+            f"{path} is no SQLite database or is damaged: {err}", hint="restore a backup"
+        )
     return ConfigError(
         f"cannot open {path}: {err}", hint="check that the data directory exists and is writable"
     )

@@ -81,6 +81,8 @@ def set_state(connection: Connection, n: int, state: str, reason: str | None = N
 
 def count_open(connection: Connection) -> int:
     """How many letters are dead or being replayed (index outboxd_dead_open)."""
-    row = connection.execute("SELECT COUNT(*) FROM outboxd_dead WHERE state IN ('dead', 'replaying')")
+    row = connection.execute(
+        "SELECT COUNT(*) FROM outboxd_dead WHERE state IN ('dead', 'replaying')"
+    )
     count: int = row.fetchone()[0]
     return count

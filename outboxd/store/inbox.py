@@ -52,9 +52,7 @@ def senders(connection: Connection) -> dict[tuple[str, str], Sender]:
     return {(name, kind): Sender(*rest) for name, kind, *rest in rows.fetchall()}
 
 
-def save_senders(
-    connection: Connection, rows: Sequence[tuple[tuple[str, str], Sender]]
-) -> None:
+def save_senders(connection: Connection, rows: Sequence[tuple[tuple[str, str], Sender]]) -> None:
     connection.executemany(
         "INSERT INTO outboxd_sender VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sender, kind) "
         "DO UPDATE SET epoch = ?3, since = ?4, accepted = ?5, done = ?6",
@@ -154,7 +152,9 @@ def fail_attempt(
     )
 
 
-def once_result(connection: Connection, message_id: str, name: str) -> tuple[str, bytes | None] | None:
+def once_result(
+    connection: Connection, message_id: str, name: str
+) -> tuple[str, bytes | None] | None:
     """(state, result) of what an effect did under ``name``, or None if it never began."""
     row: tuple[str, bytes | None] | None = connection.execute(
         "SELECT state, result FROM outboxd_once WHERE id = ? AND name = ?", (message_id, name)
@@ -164,7 +164,8 @@ def once_result(connection: Connection, message_id: str, name: str) -> tuple[str
 
 def start_once(connection: Connection, message_id: str, name: str, at: float) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO outboxd_once VALUES (?, ?, 'started', ?, NULL)", (message_id, name, at)
+        "INSERT OR IGNORE INTO outboxd_once VALUES (?, ?, 'started', ?, NULL)",
+        (message_id, name, at),
     )
 
 

@@ -63,9 +63,46 @@ _CALL = ", ".join(CallRow.__struct_fields__)
 _CALL_PLACES = ", ".join("?" * len(CallRow.__struct_fields__))
 
 
-def add_saga(connection: Connection, row: SagaRow) -> None:
-    connection.execute(
-        f"INSERT INTO outboxd_saga ({_SAGA}) VALUES ({_SAGA_PLACES})", msgspec.structs.astuple(row)
+class Write(msgspec.Struct, frozen=True):
+    """A statement that is collected over a batch; ``rank`` orders the statements of one flush."""
+
+    rank: int
+    sql: str
+
+
+ADD_SAGA = Write(0, f"INSERT INTO outboxd_saga ({_SAGA}) VALUES ({_SAGA_PLACES})")
+SAVE_SAGA = Write(
+    1,
+    "UPDATE outboxd_saga SET state = ?, is_forward = ?, step = ?, ending = ?, reason = ?, "
+    "stuck = ?, detail = ?, moved_at = ?, ended_at = ?, result = ? WHERE id = ?",
+)
+CLOSE_CALL = Write(2, "DELETE FROM outboxd_call WHERE saga = ? AND pos = ?")
+OPEN_CALL = Write(3, f"INSERT INTO outboxd_call ({_CALL}) VALUES ({_CALL_PLACES})")
+SAVE_CALL = Write(
+    4, "UPDATE outboxd_call SET due_at = ?, sent_at = ?, repeats = ? WHERE saga = ? AND pos = ?"
+)
+APPEND = Write(5, "INSERT INTO outboxd_journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+ASK_UNDO = Write(
+    6,
+    "INSERT INTO outboxd_undo VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+    "ON CONFLICT (saga, pos) DO UPDATE SET state = ?5, at = ?6",
+)
+
+
+def saga_changes(row: SagaRow) -> tuple[object, ...]:
+    """What can change of a saga, as SAVE_SAGA takes it."""
+    return (
+        row.state,
+        row.is_forward,
+        row.step,
+        row.ending,
+        row.reason,
+        row.stuck,
+        row.detail,
+        row.moved_at,
+        row.ended_at,
+        row.result,
+        row.id,
     )
 
 
@@ -76,43 +113,13 @@ def get_saga(connection: Connection, saga_id: str) -> SagaRow | None:
     return None if row is None else SagaRow(*row)
 
 
-def save_saga(connection: Connection, row: SagaRow) -> None:
-    """Writes what can change of a saga."""
-    connection.execute(
-        "UPDATE outboxd_saga SET state = ?, is_forward = ?, step = ?, ending = ?, reason = ?, "
-        "stuck = ?, detail = ?, moved_at = ?, ended_at = ?, result = ? WHERE id = ?",
-        (
-            row.state,
-            row.is_forward,
-            row.step,
-            row.ending,
-            row.reason,
-            row.stuck,
-            row.detail,
-            row.moved_at,
-            row.ended_at,
-            row.result,
-            row.id,
-        ),
+def length(connection: Connection, saga_id: str) -> int:
+    """The number of the last row of a saga's journal (primary key range)."""
+    row = connection.execute(
+        "SELECT COALESCE(MAX(n), 0) FROM outboxd_journal WHERE saga = ?", (saga_id,)
     )
-
-
-def append(
-    connection: Connection,
-    saga_id: str,
-    kind: str,
-    pos: int,
-    name: str,
-    mark: int,
-    at: float,
-    data: bytes | None = None,
-) -> None:
-    """Adds one row; its number follows the last one's (primary key range)."""
-    connection.execute(
-        "INSERT INTO outboxd_journal SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7 "
-        "FROM outboxd_journal WHERE saga = ?1",
-        (saga_id, kind, pos, name, mark, at, data),
-    )
+    found: int = row.fetchone()[0]
+    return found
 
 
 def rows(connection: Connection, saga_id: str) -> list[JournalRow]:
@@ -124,19 +131,6 @@ def rows(connection: Connection, saga_id: str) -> list[JournalRow]:
     return [JournalRow(*row) for row in found.fetchall()]
 
 
-def open_call(connection: Connection, call: CallRow) -> None:
-    connection.execute(
-        f"INSERT INTO outboxd_call ({_CALL}) VALUES ({_CALL_PLACES})", msgspec.structs.astuple(call)
-    )
-
-
-def get_call(connection: Connection, saga_id: str, pos: int) -> CallRow | None:
-    row = connection.execute(
-        f"SELECT {_CALL} FROM outboxd_call WHERE saga = ? AND pos = ?", (saga_id, pos)
-    ).fetchone()
-    return None if row is None else CallRow(*row)
-
-
 def calls_of(connection: Connection, saga_id: str) -> list[CallRow]:
     found = connection.execute(
         f"SELECT {_CALL} FROM outboxd_call WHERE saga = ? ORDER BY pos", (saga_id,)
@@ -144,31 +138,10 @@ def calls_of(connection: Connection, saga_id: str) -> list[CallRow]:
     return [CallRow(*row) for row in found.fetchall()]
 
 
-def save_call(connection: Connection, call: CallRow) -> None:
-    connection.execute(
-        "UPDATE outboxd_call SET due_at = ?, sent_at = ?, repeats = ? WHERE saga = ? AND pos = ?",
-        (call.due_at, call.sent_at, call.repeats, call.saga, call.pos),
-    )
-
-
-def close_call(connection: Connection, saga_id: str, pos: int) -> None:
-    connection.execute("DELETE FROM outboxd_call WHERE saga = ? AND pos = ?", (saga_id, pos))
-
-
 def undos_of(connection: Connection, saga_id: str) -> dict[int, str]:
     """Position to state of the undos asked for."""
     found = connection.execute("SELECT pos, state FROM outboxd_undo WHERE saga = ?", (saga_id,))
     return dict(found.fetchall())
-
-
-def ask_undo(
-    connection: Connection, saga_id: str, pos: int, message_id: str, name: str, state: str, at: float
-) -> None:
-    connection.execute(
-        "INSERT INTO outboxd_undo VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
-        "ON CONFLICT (saga, pos) DO UPDATE SET state = ?5, at = ?6",
-        (saga_id, pos, message_id, name, state, at),
-    )
 
 
 def add_waiter(connection: Connection, saga_id: str, message_id: str, body: bytes) -> None:

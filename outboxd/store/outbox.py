@@ -18,7 +18,10 @@ class OutRow(msgspec.Struct, frozen=True):
 
 
 def add(
-    connection: Connection, last: dict[str, int], messages: Iterable[tuple[str, str, bytes]], at: float
+    connection: Connection,
+    last: dict[str, int],
+    messages: Iterable[tuple[str, str, bytes]],
+    at: float,
 ) -> list[OutRow]:
     """Numbers ``messages`` (stream, id, body) and inserts them; ``last`` is moved along."""
     rows: list[OutRow] = []
@@ -65,7 +68,8 @@ def settle(connection: Connection, marks: Sequence[tuple[str, int]]) -> None:
 
 def delay(connection: Connection, message_id: str, stream: str, due_at: float, body: bytes) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO outboxd_delayed VALUES (?, ?, ?, ?)", (message_id, stream, due_at, body)
+        "INSERT OR IGNORE INTO outboxd_delayed VALUES (?, ?, ?, ?)",
+        (message_id, stream, due_at, body),
     )
 
 

@@ -54,7 +54,7 @@ def migrate_participant(connection: Connection, name: str, scripts: list[tuple[s
             if applied[script_name] != digest:
                 raise ConfigError(
                     f"{name}: {script_name} was changed after it had been applied",
-                    hint="leave it as it was and add a numbered migration (migrations=\"folder\")",
+                    hint='leave it as it was and add a numbered migration (migrations="folder")',
                 )
             continue
         try:
@@ -78,5 +78,7 @@ def participant_scripts(
     place = folder / migrations
     found = sorted(place.glob("*.sql")) if place.is_dir() else []
     if not found:
-        raise ConfigError(f"{name}: no .sql files in {place}", hint="name them 0001_….sql, 0002_….sql")
+        raise ConfigError(
+            f"{name}: no .sql files in {place}", hint="name them 0001_….sql, 0002_….sql"
+        )
     return [(path.name, path.read_text()) for path in found]

@@ -7,7 +7,9 @@ from .connection import Connection
 SLEEP = "sleep"
 
 
-def due(connection: Connection, now: float, limit: int, *, sleeps_only: bool) -> list[tuple[str, int]]:
+def due(
+    connection: Connection, now: float, limit: int, *, sleeps_only: bool
+) -> list[tuple[str, int]]:
     """(saga, position) of open calls and sleeps whose time has come (index outboxd_call_due)."""
     only = "AND name = 'sleep'" if sleeps_only else ""
     found = connection.execute(

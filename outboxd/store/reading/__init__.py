@@ -28,5 +28,14 @@ def snapshot(connection: Connection, name: str) -> Iterator[Connection]:
 
 def is_store(connection: Connection) -> bool:
     """Whether this is a participant's database, with its tables made."""
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'outboxd_meta'")
+    return _has_table(connection, "outboxd_meta")
+
+
+def is_control(connection: Connection) -> bool:
+    """Whether this is control.db, with its tables made."""
+    return _has_table(connection, "request") and _has_table(connection, "catalog")
+
+
+def _has_table(connection: Connection, name: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
     return found.fetchone() is not None

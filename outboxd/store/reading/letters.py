@@ -150,9 +150,9 @@ def applied_to(connection: Connection, target: str) -> list[Applied]:
 
 def live(connection: Connection) -> int:
     """How many letters wait for a person (index outboxd_dead_open)."""
-    count: int = connection.execute(
-        f"SELECT COUNT(*) FROM outboxd_dead WHERE {_LIVE}"
-    ).fetchone()[0]
+    count: int = connection.execute(f"SELECT COUNT(*) FROM outboxd_dead WHERE {_LIVE}").fetchone()[
+        0
+    ]
     return count
 
 

@@ -72,3 +72,13 @@ def in_outbox(connection: Connection, stream: str, message_id: str) -> tuple[int
         "SELECT seq, at FROM outboxd_outbox WHERE stream = ? AND id = ?", (stream, message_id)
     ).fetchone()
     return row
+
+
+def anywhere_in_outbox(connection: Connection, message_id: str) -> list[tuple[str, float]]:
+    """(stream, time) of a message that is not settled: one pass over the outbox."""
+    found = connection.execute(
+        "SELECT stream, at FROM outboxd_outbox WHERE id = ? "
+        "UNION ALL SELECT stream, due_at FROM outboxd_delayed WHERE id = ?",
+        (message_id, message_id),
+    )
+    return found.fetchall()

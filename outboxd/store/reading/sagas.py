@@ -67,6 +67,26 @@ def saga(connection: Connection, saga_id: str) -> Instance | None:
     return None if row is None else Instance(*row)
 
 
+def result(connection: Connection, saga_id: str) -> bytes | None:
+    """What a completed saga returned, as JSON (primary key)."""
+    row = connection.execute("SELECT result FROM outboxd_saga WHERE id = ?", (saga_id,)).fetchone()
+    return None if row is None else row[0]
+
+
+def rounds(connection: Connection, saga_id: str) -> list[tuple[str, bytes]]:
+    """(id, start message) of a saga and of its further rounds, in order (primary key)."""
+    found: list[tuple[str, bytes]] = []
+    name = saga_id
+    while True:
+        row = connection.execute(
+            "SELECT id, start FROM outboxd_saga WHERE id = ?", (name,)
+        ).fetchone()
+        if row is None:
+            return found
+        found.append(row)
+        name = f"{saga_id}@{len(found) + 1}"
+
+
 def saga_names(connection: Connection, participant: str) -> list[str]:
     """The kinds of sagas that have ever run here: one seek in the key for each."""
     names: list[str] = []

@@ -1,0 +1,278 @@
+"""The sagas of one participant as they stand: rows, open calls, undos and coroutines, in memory.
+
+An image of the database for those that move; the rest is read when it is needed, and a coroutine is
+rebuilt from its journal. What changes is written with the batch; what a rolled-back message touched
+is forgotten here.
+"""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from . import saga as driver
+from .batch import Batch
+from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
+from .message import decode_data, decode_envelope, reply_type
+from .registry import Registry
+from .saga import Call, Instance, Recorded, Run, Saga, Step
+from .store import journal
+from .store.connection import Connection
+from .store.journal import CallRow, JournalRow, SagaRow
+
+CACHE_LIMIT = 5_000
+"""Sagas kept in memory with their coroutines; the others are rebuilt when they move."""
+
+
+class Tally(msgspec.Struct):
+    """How many sagas are in each state."""
+
+    running: int = 0
+    compensating: int = 0
+    stuck: int = 0
+    completed: int = 0
+    compensated: int = 0
+    cancelled: int = 0
+
+
+class Live:
+    """One saga in memory; ``calls`` and ``undos`` by position, ``length`` of its journal."""
+
+    __slots__ = ("calls", "instance", "length", "row", "undos")
+
+    def __init__(
+        self, row: SagaRow, calls: dict[int, CallRow], undos: dict[int, str], length: int
+    ) -> None:
+        self.row = row
+        self.calls = calls
+        self.undos = undos
+        self.length = length
+        self.instance: Instance | None = None
+
+
+class Book:
+    """Reads and writes the sagas of one participant."""
+
+    def __init__(self, participant: str, registry: Registry) -> None:
+        self.name = participant
+        self.tally = Tally()
+        self._registry = registry
+        self._live: OrderedDict[str, Live] = OrderedDict()
+        self._touched: list[str] = []
+        self._tally_before = self.tally
+
+    def reload(self, connection: Connection) -> None:
+        """Forgets all and counts anew."""
+        for saga_id in list(self._live):
+            self.forget(saga_id)
+        counts = connection.execute("SELECT state, COUNT(*) FROM outboxd_saga GROUP BY state")
+        self.tally = Tally(**dict(counts.fetchall()))
+
+    def checkpoint(self) -> None:
+        """A message begins."""
+        self._touched.clear()
+        self._tally_before = copy.copy(self.tally)
+
+    def rollback(self, batch: Batch) -> None:
+        """The message was rolled back: what it touched is not what the database has.
+
+        Called after its savepoint; what earlier messages of the batch did to the same sagas is
+        written now, so that it is found when they are read again.
+        """
+        self.tally = self._tally_before
+        for saga_id in self._touched:
+            self.forget(saga_id)
+        if not batch.pending.isdisjoint(self._touched):
+            batch.write_out()
+
+    def forget(self, saga_id: str) -> None:
+        """Drops a saga from memory; its rows have all of it."""
+        live = self._live.pop(saga_id, None)
+        if live is not None and live.instance is not None:
+            live.instance.drop()
+
+    def find(self, batch: Batch, saga_id: str) -> Live | None:
+        """The saga as it stands, or None if there is none."""
+        self._touched.append(saga_id)
+        live = self._live.get(saga_id)
+        if live is not None:
+            self._live.move_to_end(saga_id)
+            return live
+        row = journal.get_saga(batch.connection, saga_id)
+        if row is None:
+            return None
+        live = Live(
+            row,
+            {call.pos: call for call in journal.calls_of(batch.connection, saga_id)},
+            journal.undos_of(batch.connection, saga_id),
+            journal.length(batch.connection, saga_id),
+        )
+        self._keep(batch, live)
+        return live
+
+    def add(self, batch: Batch, row: SagaRow) -> Live:
+        """A new saga."""
+        batch.defer(row.id, journal.ADD_SAGA, msgspec.structs.astuple(row))
+        setattr(self.tally, row.state, getattr(self.tally, row.state) + 1)
+        live = Live(row, {}, {}, 0)
+        self._touched.append(row.id)
+        self._keep(batch, live)
+        return live
+
+    def save(self, batch: Batch, live: Live) -> None:
+        live.row.moved_at = batch.now
+        batch.defer(live.row.id, journal.SAVE_SAGA, journal.saga_changes(live.row))
+
+    def become(self, live: Live, state: str) -> None:
+        """Another state, counted."""
+        before = live.row.state
+        setattr(self.tally, before, getattr(self.tally, before) - 1)
+        setattr(self.tally, state, getattr(self.tally, state) + 1)
+        live.row.state = state
+
+    def open_call(self, batch: Batch, live: Live, call: CallRow) -> None:
+        live.calls[call.pos] = call
+        batch.defer(call.saga, journal.OPEN_CALL, msgspec.structs.astuple(call))
+        if call.due_at is not None:
+            batch.wake_by(call.due_at)
+
+    def save_call(self, batch: Batch, call: CallRow) -> None:
+        values = (call.due_at, call.sent_at, call.repeats, call.saga, call.pos)
+        batch.defer(call.saga, journal.SAVE_CALL, values)
+        if call.due_at is not None:
+            batch.wake_by(call.due_at)
+
+    def close_call(self, batch: Batch, live: Live, pos: int) -> None:
+        live.calls.pop(pos, None)
+        batch.defer(live.row.id, journal.CLOSE_CALL, (live.row.id, pos))
+
+    def set_undo(
+        self, batch: Batch, live: Live, pos: int, name: str, state: typing.Literal["sent", "done"]
+    ) -> None:
+        saga_id = live.row.id
+        live.undos[pos] = state
+        values = (saga_id, pos, undo_id(saga_id, pos), name, state, batch.now)
+        batch.defer(saga_id, journal.ASK_UNDO, values)
+
+    def journal(
+        self, batch: Batch, live: Live, kind: str, pos: int, name: str, data: bytes | None = None
+    ) -> None:
+        """Something that happened to the saga."""
+        self._append(batch, live, kind, pos, name, 0, data)
+
+    def journal_step(
+        self, batch: Batch, live: Live, kind: str, step: Step, data: bytes | None
+    ) -> None:
+        """A step that was asked for, or how it ended."""
+        self._append(batch, live, kind, step.pos, step.name, step.mark, data)
+
+    def _append(
+        self,
+        batch: Batch,
+        live: Live,
+        kind: str,
+        pos: int,
+        name: str,
+        mark: int,
+        data: bytes | None,
+    ) -> None:
+        live.length += 1
+        values = (live.row.id, live.length, kind, pos, name, mark, batch.now, data)
+        batch.defer(live.row.id, journal.APPEND, values)
+
+    def _keep(self, batch: Batch, live: Live) -> None:
+        """Keeps the latest; a saga with deferred writes is not in the database yet, so it stays."""
+        self._live[live.row.id] = live
+        for oldest in list(self._live)[: max(0, len(self._live) - CACHE_LIMIT)]:
+            if oldest != live.row.id and oldest not in batch.pending:
+                self.forget(oldest)
+
+    def instance(self, batch: Batch, live: Live) -> Instance:
+        """The saga's coroutine, from memory or rebuilt. Raises CodeChanged if it no longer fits."""
+        if live.instance is not None:
+            return live.instance
+        row = live.row
+        kind = self._registry.saga_named(self.name, row.name)
+        if kind is None:
+            raise CodeChanged(0, f"saga {row.name}", "no such saga")
+        message = decode_data(decode_envelope(row.start).data, kind.message)
+        instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+        recorded, open_step = _recorded(journal.rows(batch.connection, row.id))
+        moved = driver.replay(instance, row.started_at, recorded, _decoded)
+        if open_step is not None:
+            if not isinstance(moved, Step):
+                raise CodeChanged(open_step.pos, f"{open_step.kind} {open_step.name}", "the end")
+            driver.check(moved, open_step.pos, open_step.kind, open_step.name, open_step.mark)
+        live.instance = instance
+        return instance
+
+
+def undo_id(saga_id: str, pos: int) -> str:
+    """The id of the message that undoes or closes the step at ``pos``."""
+    return f"{saga_id}#{pos}~undo"
+
+
+_BEGINNINGS = ("call", "sleep")
+_AT_ONCE = {"run": "run", "sent": "send", "published": "publish"}
+_ENDS = {"ok", "rejected", "timed_out", "failed", "cancelled", "woke", *_AT_ONCE}
+
+
+def is_step(row: JournalRow) -> bool:
+    """Whether a row belongs to a step of the code (and not to what was done to the saga)."""
+    return row.kind in _BEGINNINGS or row.kind in _ENDS
+
+
+def _recorded(rows: list[JournalRow]) -> tuple[list[Recorded], JournalRow | None]:
+    """The finished steps of a journal, and the one that is still open."""
+    finished: list[Recorded] = []
+    begun: JournalRow | None = None
+    for row in rows:
+        if row.kind in _BEGINNINGS:
+            begun = row
+        elif row.kind in _ENDS:
+            kind = _AT_ONCE.get(row.kind) or (begun.kind if begun is not None else "call")
+            begun = None
+            finished.append(
+                Recorded(
+                    row.pos,
+                    kind,
+                    row.name,
+                    row.mark,
+                    row.at,
+                    value=row.data,
+                    error=_error_of(row),
+                    may_have_run=row.kind in ("timed_out", "failed", "cancelled"),
+                )
+            )
+    return finished, begun
+
+
+def _error_of(row: JournalRow) -> SagaEnd | None:
+    if row.kind not in ("rejected", "timed_out", "failed", "cancelled"):
+        return None
+    said = msgspec.json.decode(row.data or b"{}")
+    reason = said.get("reason", "")
+    match row.kind:
+        case "rejected":
+            return Rejected(reason, row.name)
+        case "timed_out":
+            return TimedOut(row.name, said.get("span_s", 0.0))
+        case "failed":
+            return CallFailed(reason, row.name)
+        case _:
+            return Cancelled(reason)
+
+
+def _decoded(step: Step, data: bytes) -> Any:
+    """The recorded result of a step as the object that the code once got."""
+    match step.action:
+        case Call(command=command):
+            return decode_data(data, reply_type(type(command)))
+        case Run(fn=fn):
+            return decode_data(data, typing.get_type_hints(fn).get("return", Any))
+        case _:
+            return None

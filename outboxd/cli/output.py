@@ -1,0 +1,230 @@
+"""What a command prints: a table on a terminal, tab-separated when piped, or one JSON document.
+
+stdout is data, stderr is talk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+import click
+import msgspec
+
+from outboxd.clock import in_words
+
+T = TypeVar("T")
+
+GAP = "  "
+LEAST_WIDTH = 8
+"""A column that shrinks keeps so many characters."""
+
+GLYPHS = {
+    "stuck": ("✗", "red"),
+    "compensating": ("↶", "magenta"),
+    "retrying": ("↻", "yellow"),
+    "overdue": ("◔", "yellow"),
+    "running": ("▸", "blue"),
+    "waiting": ("◔", "white"),
+    "completed": ("✓", "green"),
+    "compensated": ("✓", "cyan"),
+    "cancelled": ("○", "white"),
+    "dead": ("✗", "red"),
+    "replaying": ("↻", "yellow"),
+    "replayed": ("✓", "green"),
+    "discarded": ("○", "white"),
+    "closed": ("○", "white"),
+    "done": ("✓", "green"),
+    "sent": ("▸", "blue"),
+    "published": ("✓", "green"),
+    "rejected": ("✗", "yellow"),
+    "timed out": ("✗", "yellow"),
+    "failed": ("✗", "red"),
+    "pending": ("◔", "yellow"),
+    "applied": ("✓", "green"),
+    "refused": ("✗", "red"),
+    "holds": ("✓", "green"),
+    "violated": ("✗", "red"),
+    "skipped": ("○", "white"),
+}
+"""Glyph, word and colour, never colour alone."""
+
+
+class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """``text``: the cell for a person; ``raw``: for a program, when that differs.
+
+    ``drops``: from 1, the order in which columns go when the terminal is too narrow; ``shrinks``:
+    its text is cut before any column goes; ``colour``: of a cell, by its row.
+    """
+
+    title: str
+    text: Callable[[T], str]
+    raw: Callable[[T], str] | None = None
+    align: Literal["<", ">"] = "<"
+    drops: int = 0
+    shrinks: bool = False
+    colour: Callable[[T], str | None] | None = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how to print; ``width`` in characters."""
+
+    is_json: bool
+    is_tty: bool
+    has_colour: bool
+    width: int
+
+    @classmethod
+    def here(cls, *, is_json: bool, no_color: bool) -> Output:
+        """As the environment has it."""
+        is_tty = sys.stdout.isatty()
+        is_plain = no_color or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        width = shutil.get_terminal_size((80, 24)).columns
+        return cls(is_json=is_json, is_tty=is_tty, has_colour=is_tty and not is_plain, width=width)
+
+    def document(self, value: Any) -> None:
+        """One JSON document."""
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+    def rows(self, rows: Sequence[T], columns: Sequence[Column[T]], *, empty: str = "") -> None:
+        """A table, or lines with tabs; ``empty`` is said where there are no rows."""
+        if not self.is_tty:
+            for row in rows:
+                cells = [(column.raw or column.text)(row) for column in columns]
+                click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells))
+            return
+        if not rows and empty:
+            self.say(empty)
+        elif rows:
+            for line in table(rows, columns, self.width, has_colour=self.has_colour):
+                click.echo(line, color=self.has_colour)
+
+    def line(self, text: str = "") -> None:
+        """One line of data."""
+        click.echo(text, color=self.has_colour)
+
+    def say(self, text: str) -> None:
+        """One line of talk."""
+        click.echo(text, err=True)
+
+    def heading(self, text: str) -> None:
+        """The title of a part of a page."""
+        self.line()
+        self.line(self.painted(text, bold=True))
+
+    def painted(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
+        """``text`` in a colour, where colours are wanted."""
+        return click.style(text, fg=colour, bold=bold or None) if self.has_colour else text
+
+    def state(self, word: str) -> str:
+        """A state with its glyph and colour."""
+        return self.painted(stated(word), GLYPHS.get(word, ("", None))[1])
+
+
+def table(
+    rows: Sequence[T], columns: Sequence[Column[T]], width: int, *, has_colour: bool = False
+) -> Iterable[str]:
+    """The lines of a table that fits into ``width``."""
+    kept = list(columns)
+    cells = {id(column): [_one_line(column.text(row)) for row in rows] for column in columns}
+    widths = _fitted(kept, cells, width)
+    titles = [_padded(column.title, widths[id(column)], column.align) for column in kept]
+    head = GAP.join(titles).rstrip()
+    yield click.style(head, bold=True) if has_colour else head
+    for number, row in enumerate(rows):
+        parts = []
+        for column in kept:
+            cell = _padded(cells[id(column)][number], widths[id(column)], column.align)
+            colour = column.colour(row) if column.colour is not None and has_colour else None
+            parts.append(click.style(cell, fg=colour) if colour else cell)
+        yield GAP.join(parts).rstrip()
+
+
+def stated(word: str) -> str:
+    """``✗ stuck``: a state as a table shows it."""
+    glyph = GLYPHS.get(word, ("", None))[0]
+    return f"{glyph} {word}" if glyph else word
+
+
+def colour_of(word: str) -> str | None:
+    """The colour of a state."""
+    return GLYPHS.get(word, ("", None))[1]
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long ago, as a column shows it; ``-`` for never."""
+    return "-" if at is None else in_words((now - at).total_seconds())
+
+
+def ahead(at: datetime | None, now: datetime) -> str:
+    """``in 12s``, or ``-14m`` for what is past; ``-`` for never."""
+    if at is None:
+        return "-"
+    left = (at - now).total_seconds()
+    return f"in {in_words(left)}" if left >= 0 else f"-{in_words(left)}"
+
+
+def moment(at: datetime | None) -> str:
+    """For programs: RFC 3339, UTC; empty for never."""
+    return "" if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """For people: local time, with the date unless it is today's."""
+    here, today = at.astimezone(), now.astimezone()
+    text = here.strftime("%H:%M:%S.") + f"{here.microsecond // 1000:03d}"
+    return text if here.date() == today.date() else f"{here:%Y-%m-%d} {text}"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """``1 letter``, ``1,204 letters``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def wrapped(sentence: str, width: int) -> str:
+    """A sentence over several lines, indented."""
+    return textwrap.fill(
+        sentence,
+        max(40, width),
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _fitted(kept: list[Column[T]], cells: dict[int, list[str]], width: int) -> dict[int, int]:
+    """Widths that fit; takes columns out of ``kept`` where shrinking is not enough."""
+    while True:
+        widths = {
+            id(column): max(len(column.title), *map(len, cells[id(column)])) for column in kept
+        }
+        over = sum(widths.values()) + len(GAP) * (len(kept) - 1) - width
+        for column in reversed(kept):
+            if over > 0 and column.shrinks:
+                least = max(LEAST_WIDTH, len(column.title))
+                cut = max(0, min(over, widths[id(column)] - least))
+                widths[id(column)] -= cut
+                over -= cut
+        droppable = [column for column in kept if column.drops]
+        if over <= 0 or not droppable:
+            return widths
+        kept.remove(min(droppable, key=lambda column: column.drops))
+
+
+def _padded(text: str, width: int, align: str) -> str:
+    return f"{shortened(text, width):{align}{width}}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) if "\n" in text or "\t" in text else text

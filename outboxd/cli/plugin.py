@@ -1,0 +1,146 @@
+"""``outboxd plugin``: what plugins handle, and whether they fit together; needs no broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from outboxd import plugins as plugins_module
+from outboxd.errors import ConfigError
+from outboxd.message import Event
+from outboxd.participant import Participant
+from outboxd.registry import Registry
+from outboxd.settings import Settings
+
+from . import exits
+from .hosting import chosen, registry_of
+from .options import with_output, with_settings
+from .output import Column, Output, counted
+
+
+class Handled(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a participant does: ``kind`` is command, event, saga or invariant."""
+
+    participant: str
+    kind: str
+    name: str
+    on: str
+    module: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong; a ``warning`` does not keep outboxd from starting."""
+
+    text: str
+    hint: str | None
+    is_warning: bool = False
+
+
+@click.group()
+def plugin() -> None:
+    """Plugins: what they handle, and whether they fit together."""
+
+
+@plugin.command("list")
+@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
+@with_settings
+@with_output
+def list_(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
+    """Handlers, sagas and invariants of the plugins."""
+    registry = registry_of(chosen(names, settings))
+    handled = _handled(registry)
+    if out.is_json:
+        out.document(handled)
+        return
+    out.rows(
+        handled,
+        [
+            Column(title="PARTICIPANT", text=lambda h: h.participant),
+            Column(title="KIND", text=lambda h: h.kind),
+            Column(title="ON", text=lambda h: h.on, shrinks=True),
+            Column(title="NAME", text=lambda h: h.name, shrinks=True),
+            Column(title="MODULE", text=lambda h: h.module, drops=1),
+        ],
+    )
+
+
+@plugin.command()
+@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
+@with_settings
+@with_output
+def check(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
+    """Load every plugin and check what a start would check; all failures are listed.
+
+    \b
+      outboxd plugin check
+      outboxd plugin check plugins.payments shop.py
+    """
+    found = plugins_module.find(chosen(names, settings))
+    problems = [_problem(error) for error in found.failures]
+    problems += _faults(found.participants)
+    failed = [problem for problem in problems if not problem.is_warning]
+    if out.is_json:
+        names_ = [participant.name for participant in found.participants]
+        out.document({"participants": names_, "problems": problems})
+    else:
+        for problem in problems:
+            _print(out, problem)
+        if not failed:
+            hosted = ", ".join(participant.name for participant in found.participants)
+            out.line(f"{counted(len(found.participants), 'participant')} fit together: {hosted}")
+    if failed:
+        raise exits.Stop(exits.USAGE)
+
+
+def _print(out: Output, problem: Problem) -> None:
+    word, colour = ("warning:", "yellow") if problem.is_warning else ("error:", "red")
+    out.line(f"{out.painted(word, colour, bold=True)} {problem.text}")
+    if problem.hint:
+        out.line(f"{out.painted('hint:', 'cyan', bold=True)} {problem.hint}")
+
+
+def _faults(participants: list[Participant]) -> list[Problem]:
+    """What is wrong with each participant, and then with all of them together."""
+    found: list[Problem] = []
+    for participant in participants:
+        found += _raised(lambda one=participant: Registry([one]))
+        found += _raised(lambda one=participant: plugins_module.check_schema(one))
+    if found:
+        return found
+    found += _raised(lambda: Registry(participants))
+    if not found:
+        unowned = Registry(participants).unowned()
+        found += [Problem(text=text, hint=None, is_warning=True) for text in unowned]
+    return found
+
+
+def _raised(check: Callable[..., Any]) -> list[Problem]:
+    try:
+        check()
+    except ConfigError as error:
+        return [_problem(error)]
+    return []
+
+
+def _problem(error: ConfigError) -> Problem:
+    return Problem(text=error.message, hint=error.hint)
+
+
+def _handled(registry: Registry) -> list[Handled]:
+    found: list[Handled] = []
+    for name, participant in registry.participants.items():
+        sagas = [k for (owner, _), k in registry.sagas.items() if owner == name]
+        handlers = [h for (owner, _), h in registry.handlers.items() if owner == name]
+        rows = [("saga", kind.name, kind.type_name) for kind in sagas]
+        for handler in handlers:
+            kind_ = "event" if issubclass(handler.message, Event) else "command"
+            rows.append((kind_, handler.name, handler.type_name))
+        rows += [("invariant", spec.text, spec.when) for spec in participant.invariants]
+        found += [
+            Handled(participant=name, kind=kind, name=what, on=on, module=participant.module)
+            for kind, what, on in rows
+        ]
+    return found

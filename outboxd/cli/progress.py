@@ -1,0 +1,163 @@
+"""The one line that shows how a run goes, and the log lines that must not tear it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from outboxd.clock import in_words
+from outboxd.errors import ConfigError
+
+from .output import shortened
+
+if TYPE_CHECKING:
+    from outboxd.runtime import Progress
+
+PER_S = 5
+"""Redraws a second at most: more is not read, and costs the loop."""
+
+LOG_BYTES = 5_000_000
+LOG_FILES = 3
+
+_CLEAR = "\r\x1b[K"
+
+
+class Line:
+    """The line; it knows whether there is a terminal to draw it on."""
+
+    def __init__(self) -> None:
+        is_dumb = os.environ.get("TERM") == "dumb"
+        self.is_shown = sys.stderr.isatty() and not is_dumb
+        self._text = ""
+        self._drawn_at = float("-inf")
+
+    def show(self, progress: Progress) -> None:
+        """Draws, unless it was drawn just now."""
+        now = time.monotonic()
+        if not self.is_shown or now - self._drawn_at < 1 / PER_S:
+            return
+        self._drawn_at = now
+        # One column stays free: some terminals wrap as soon as the last one is written.
+        self._text = shortened(in_one_line(progress), shutil.get_terminal_size().columns - 1)
+        self._write(self._text)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._text:
+            self._write("")
+            self._text = ""
+
+    def around(self, text: str) -> None:
+        """A line of talk above the progress line."""
+        if self.is_shown and self._text:
+            sys.stderr.write(_CLEAR)
+        click.echo(text, err=True)
+        if self.is_shown and self._text:
+            self._write(self._text)
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(_CLEAR + text)
+        sys.stderr.flush()
+
+
+class Talk(logging.Handler):
+    """Log records on stderr, above the progress line."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._line.around(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class _Short(logging.Formatter):
+    """``warning: broker unreachable``; tracebacks go to the file, and here with ``verbose``."""
+
+    def __init__(self, *, has_tracebacks: bool) -> None:
+        super().__init__()
+        self._has_tracebacks = has_tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record) if self._has_tracebacks else record.getMessage()
+        if record.levelno >= logging.ERROR:
+            return f"{click.style('error:', fg='red')} {text}"
+        if record.levelno >= logging.WARNING:
+            return f"{click.style('warning:', fg='yellow')} {text}"
+        return text
+
+
+def set_up_logging(data: Path, level: str, line: Line, *, verbose: bool) -> None:
+    """Warnings to stderr (all with ``verbose``); what ``level`` lets pass to log/outboxd.log."""
+    logger = logging.getLogger("outboxd")
+    logger.setLevel(logging.DEBUG if verbose else level.upper())
+    logger.propagate = False
+    talk = Talk(line)
+    talk.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    talk.setFormatter(_Short(has_tracebacks=verbose))
+    talk.addFilter(lambda record: verbose or record.name != "outboxd.cli")  # it speaks for itself
+    logger.handlers = [talk, _file_handler(data)]
+
+
+def _file_handler(data: Path) -> logging.Handler:
+    folder = data / "log"
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handler = RotatingFileHandler(
+            folder / "outboxd.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+        )
+    except OSError as err:
+        raise ConfigError(
+            f"cannot use the data directory {data}: {err.strerror}",
+            hint="name a writable one with --data DIR",
+        ) from err
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+    )
+    return handler
+
+
+def in_one_line(progress: Progress) -> str:
+    """``1,204 started  1,190 done  9 undone  5 open  2 dead  1,980/s  6s``: within 80 columns."""
+    rate = progress.started / progress.elapsed_s if progress.elapsed_s >= 1 else 0.0
+    parts = [
+        _number(progress.started, "started"),
+        _number(progress.completed, "done"),
+        _number(progress.compensated + progress.cancelled, "undone"),
+        _number(progress.open, "open"),
+    ]
+    parts += [
+        _number(number, word)
+        for number, word in (
+            (progress.stuck, "stuck"),
+            (progress.dead, "dead"),
+            (progress.refused, "refused"),
+        )
+        if number
+    ]
+    if rate >= 1:
+        parts.append(f"{rate:,.0f}/s")
+    parts.append(
+        in_words(round(progress.elapsed_s))
+        if progress.elapsed_s >= 10
+        else f"{progress.elapsed_s:.0f}s"
+    )
+    if progress.broker != "up":
+        parts.insert(0, "broker down")
+    return "  ".join(parts)
+
+
+def _number(n: int, word: str) -> str:
+    return f"{n:,} {word}"

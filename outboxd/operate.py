@@ -1,0 +1,256 @@
+"""What people and programs ask for: each a request in control.db, which the daemon applies.
+
+Nothing here touches a participant's database. A request is durable when its function returns, and
+waits there while the daemon is down; ``wait`` tells what became of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .clock import SystemClock
+from .errors import ConfigError, NotFound, Refused
+from .store import control, reading
+from .store.connection import Connection, open_reader
+from .store.control import CatalogEntry, Request
+
+LETTERS_PER_REQUEST = 500
+"""A request is one transaction of its participant, which must not hold up its messages for long."""
+
+POLL_S = 0.02
+"""Between two looks at PRAGMA data_version, which costs some microseconds."""
+
+_POSITION = re.compile(r"\(byte (\d+)\)")
+
+
+def me() -> str:
+    """Who asks, as the audit trail names them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def send(
+    data: Path,
+    type_name: str,
+    payload: bytes,
+    *,
+    key: str | None = None,
+    message_id: str | None = None,
+    who: str | None = None,
+) -> Request:
+    """Sends a message to its participant: durable when this returns, accepted when it is applied.
+
+    ``payload`` is JSON; ``key`` may stand for the field that its type is keyed by; ``message_id``
+    makes it idempotent: the same again is no second message.
+
+    Raises NotFound for a type that is not known here, ConfigError for what is no JSON object, and
+    Refused if the id was used for other content.
+    """
+    payload = payload.strip() or b"{}"
+    fields = _object(payload)
+    with control.client(data) as connection:
+        entry = _entry(control.catalog(connection), type_name)
+        body, found_key = _keyed(entry, fields, payload, key)
+        unique = message_id or uuid.uuid4().hex
+        request = Request(
+            id=f"send-{unique}",
+            at=SystemClock().now(),
+            kind="send",
+            participant=entry.participant,
+            target=type_name,
+            args=msgspec.json.encode({"id": unique, "key": found_key, "data": msgspec.Raw(body)}),
+            who=who or me(),
+        )
+        return control.transact(connection, lambda c: control.add_request(c, request))
+
+
+def replay(
+    data: Path, letters: Iterable[tuple[str, int]], *, who: str | None = None, reason: str = ""
+) -> list[Request]:
+    """Asks for dead letters, as (participant, number), to be handled again."""
+    return _about_letters(data, "dead.replay", letters, who or me(), reason)
+
+
+def discard(
+    data: Path, letters: Iterable[tuple[str, int]], *, who: str | None = None, reason: str
+) -> list[Request]:
+    """Asks for dead letters to be given up for good; a saga that waits for one unwinds."""
+    return _about_letters(data, "dead.discard", letters, who or me(), _given(reason))
+
+
+def cancel(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> list[Request]:
+    """Asks for a saga to be cancelled: what it did is undone."""
+    return _about_saga(data, "saga.cancel", saga_id, who or me(), _given(reason))
+
+
+def retry(data: Path, saga_id: str, *, who: str | None = None, reason: str = "") -> list[Request]:
+    """Asks for a stuck saga's step to be made again, after a fix."""
+    return _about_saga(data, "saga.retry", saga_id, who or me(), reason)
+
+
+def kill(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> list[Request]:
+    """Asks for a saga to be ended as it stands: nothing is undone."""
+    return _about_saga(data, "saga.kill", saga_id, who or me(), _given(reason))
+
+
+def wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[Request]:
+    """The requests, as soon as none of them is pending, or as they are after ``timeout_s``."""
+    ends_at = time.monotonic() + timeout_s
+    connection = open_reader(data / control.FILE)
+    try:
+        seen: int | None = None
+        while True:
+            version = control.data_version(connection)
+            is_over = time.monotonic() >= ends_at
+            if version != seen or is_over:
+                seen = version
+                found = _all(connection, ids)
+                if is_over or all(request.state != "pending" for request in found):
+                    return found
+            time.sleep(POLL_S)
+    finally:
+        connection.close()
+
+
+def _all(connection: Connection, ids: Sequence[str]) -> list[Request]:
+    with reading.snapshot(connection, control.FILE):
+        found = [control.get(connection, request_id) for request_id in ids]
+    return [request for request in found if request is not None]
+
+
+def _about_letters(
+    data: Path, kind: str, letters: Iterable[tuple[str, int]], who: str, reason: str
+) -> list[Request]:
+    """One request per participant, and per so many letters of it."""
+    numbers: dict[str, list[int]] = {}
+    for participant, n in dict.fromkeys(letters):
+        numbers.setdefault(participant, []).append(n)
+    parts = [
+        (participant, chosen[first : first + LETTERS_PER_REQUEST])
+        for participant, chosen in numbers.items()
+        for first in range(0, len(chosen), LETTERS_PER_REQUEST)
+    ]
+    operation = _new_id()
+    requests = [
+        Request(
+            id=operation if len(parts) == 1 else f"{operation}.{number}",
+            at=SystemClock().now(),
+            kind=kind,
+            participant=participant,
+            target=" ".join(f"d-{n}" for n in chosen),
+            args=msgspec.json.encode({"letters": chosen}),
+            who=who,
+            reason=reason,
+        )
+        for number, (participant, chosen) in enumerate(parts, 1)
+    ]
+    return _add(data, requests)
+
+
+def _about_saga(data: Path, kind: str, saga_id: str, who: str, reason: str) -> list[Request]:
+    request = Request(
+        id=_new_id(),
+        at=SystemClock().now(),
+        kind=kind,
+        participant=saga_id.partition("/")[0],
+        target=saga_id,
+        who=who,
+        reason=reason,
+    )
+    return _add(data, [request])
+
+
+def _add(data: Path, requests: list[Request]) -> list[Request]:
+    """All of them or none."""
+    with control.client(data) as connection:
+        return control.transact(
+            connection, lambda c: [control.add_request(c, request) for request in requests]
+        )
+
+
+def _new_id() -> str:
+    return f"op-{uuid.uuid4().hex[:8]}"
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise Refused("this needs a reason, for whoever reads the audit trail later")
+    return reason.strip()
+
+
+def _entry(catalog: Mapping[str, CatalogEntry], type_name: str) -> CatalogEntry:
+    entry = catalog.get(type_name)
+    if entry is not None:
+        return entry
+    if not catalog:
+        raise NotFound(
+            "no message types are known here",
+            hint="start `outboxd run` on this data directory once",
+        )
+    by_fold = {name.casefold(): name for name in catalog}
+    close = difflib.get_close_matches(type_name.casefold(), by_fold, n=1)
+    near = by_fold[close[0]] if close else None
+    known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(catalog))}"
+    raise NotFound(f"there is no message type {type_name!r} here", hint=known)
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise ConfigError(f"the message is no JSON: {_positioned(err, payload)}") from err
+    if not isinstance(value, dict):
+        raise ConfigError(
+            "the message is no JSON object", hint='write its fields: {"order_id": "10431", …}'
+        )
+    return value
+
+
+def _positioned(err: Exception, payload: bytes) -> str:
+    """The decoder's complaint with line and column instead of a byte."""
+    said = str(err)
+    found = _POSITION.search(said)
+    before = payload[: int(found[1])] if found else payload  # cut short: it ends too early
+    line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
+    said = _POSITION.sub("", said).removeprefix("JSON is malformed: ").strip()
+    return f"line {line}, column {column}: {said}"
+
+
+def _keyed(
+    entry: CatalogEntry, fields: dict[str, Any], payload: bytes, key: str | None
+) -> tuple[bytes, str | None]:
+    """(payload, key): one may stand for the other, but they must not differ."""
+    name = entry.key_field
+    if name is None:
+        return payload, key
+    if key is None:
+        return payload, None if name not in fields else str(fields[name])
+    if name not in fields:
+        return msgspec.json.encode({name: _as_field(entry, name, key), **fields}), key
+    if str(fields[name]) != key:
+        raise Refused(
+            f"the key {key!r} is not the message's {name}, {fields[name]!r}",
+            hint="leave out --key: the message has it",
+        )
+    return payload, key
+
+
+def _as_field(entry: CatalogEntry, name: str, key: str) -> str | int:
+    """The key as its field's type wants it."""
+    schema = msgspec.json.decode(entry.schema)
+    for definition in (schema, *schema.get("$defs", {}).values()):
+        field = definition.get("properties", {}).get(name)
+        if field is not None and field.get("type") == "integer" and key.lstrip("-").isdigit():
+            return int(key)
+    return key

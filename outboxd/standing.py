@@ -1,0 +1,126 @@
+"""Sagas that stand: how they come to be stuck, and what an operator can do with any saga."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .batch import Batch
+from .book import Live
+from .errors import Cancelled, CodeChanged, Refused
+from .message import Envelope, decode_data, encode, key_of
+from .registry import SagaKind
+from .saga import where
+from .store import timers
+
+if TYPE_CHECKING:
+    from .conductor import Conductor
+
+
+def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str) -> None:
+    """The saga stands, visibly; its deadlines are suspended."""
+    book = conductor.book
+    for call in live.calls.values():
+        call.due_at = None
+        book.save_call(batch, call)
+    book.become(live, "stuck")
+    live.row.stuck, live.row.detail = kind, detail
+    last = detail.strip().splitlines()[-1] if detail.strip() else ""
+    book.journal(batch, live, "stuck", 0, kind, encode({"detail": last}))
+    book.save(batch, live)
+    batch.note("saga_stuck", saga=live.row.id, kind=kind, detail=last)
+
+
+def unstick(conductor: Conductor, live: Live, *kinds: str) -> None:
+    """It moves again, if it stood for one of these reasons."""
+    row = live.row
+    if row.state == "stuck" and row.stuck in kinds:
+        is_unwinding = row.ending in ("compensated", "cancelled")
+        conductor.book.become(live, "compensating" if is_unwinding else "running")
+        row.stuck = row.detail = None
+
+
+def stick_on_bug(
+    conductor: Conductor,
+    batch: Batch,
+    envelope: Envelope,
+    body: bytes,
+    kind: SagaKind | None,
+    error: Exception,
+) -> str | None:
+    """Every try of a step ended with a bug: nothing of it was kept. Returns the saga's id."""
+    saga_id = envelope.correlationid or ""
+    if kind is not None:
+        saga_id = conductor.id_of(kind, key_of(decode_data(envelope.data, kind.message)) or "")
+    live = conductor.book.find(batch, saga_id)
+    if live is None and kind is not None:
+        live = conductor.add(batch, kind, envelope.subject or "", 1, body)
+    if live is None or live.row.ended_at is not None:
+        return None
+    if isinstance(error, CodeChanged):
+        stick(conductor, batch, live, "code changed", str(error))
+    else:
+        stick(conductor, batch, live, "bug", where(error))
+    return live.row.id
+
+
+def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
+    """After a fix: the step that failed is made again. Raises Refused where that is not it."""
+    live = _open(conductor, batch, saga_id)
+    row = live.row
+    if row.state != "stuck":
+        raise Refused(f"{saga_id} is {row.state}, not stuck")
+    if row.stuck in ("letter", "undo"):
+        raise Refused(
+            f"{saga_id} is stuck on a dead letter: {row.detail}",
+            hint="`outboxd dead replay LETTER` lets it go on",
+        )
+    was_forward = row.stuck == "forward"
+    unstick(conductor, live, row.stuck or "")
+    for call in live.calls.values():
+        call.due_at = batch.now + call.span_s
+        conductor.book.save_call(batch, call)
+    conductor.book.journal(batch, live, "resumed", 0, "retry")
+    conductor.book.save(batch, live)
+    if was_forward:
+        for call in list(live.calls.values()):
+            call.sent_at = batch.now
+            conductor.repeat(batch, live, call)
+
+
+def cancel(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
+    """Raises Cancelled in the saga's code, which unwinds its undos."""
+    live = _open(conductor, batch, saga_id)
+    row = live.row
+    if row.is_forward:
+        raise Refused(f"{saga_id} is past its point of no return")
+    if row.state == "compensating" or row.ending is not None:
+        raise Refused(f"{saga_id} is already ending as {row.ending}")
+    unstick(conductor, live, row.stuck or "")
+    error = Cancelled(reason or "cancelled by an operator")
+    for call in list(live.calls.values()):
+        may_have_run = call.name != timers.SLEEP
+        conductor.throw(batch, live, call, error, "cancelled", may_have_run)
+        return
+    row.ending, row.reason = "cancelled", str(error)
+    conductor.ending.end_if_answered(batch, live)
+
+
+def kill(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
+    """Ends the saga as it stands; nothing is undone."""
+    live = _open(conductor, batch, saga_id)
+    for pos in list(live.calls):
+        conductor.book.close_call(batch, live, pos)
+    for pos, state in list(live.undos.items()):
+        if state == "sent":
+            conductor.book.set_undo(batch, live, pos, "given up", "done")
+    live.row.ending, live.row.reason = "cancelled", f"killed: {reason}"
+    conductor.ending.end_if_answered(batch, live)
+
+
+def _open(conductor: Conductor, batch: Batch, saga_id: str) -> Live:
+    live = conductor.book.find(batch, saga_id)
+    if live is None:
+        raise Refused(f"there is no saga {saga_id}")
+    if live.row.ended_at is not None:
+        raise Refused(f"{saga_id} has ended: {live.row.state}")
+    return live

@@ -1,0 +1,433 @@
+"""For tests of participants: a runtime for a while, a clock to move, a broker that misbehaves.
+
+``running`` hosts participants over an in-memory broker in a directory of its own. ``FaultyStream``
+stands before any broker and loses, repeats, reorders, refuses and forgets. Nothing here is used in
+production, and no test needs to sleep: it waits for a condition, or moves the clock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, TypeVar, overload
+
+import anyio
+import msgspec
+
+from .batch import Outcome
+from .clock import SystemClock
+from .errors import NotFound, Refused
+from .memory_stream import MemoryStream
+from .message import Command, encode, in_stream, key_of
+from .participant import Participant
+from .runtime import Handle, Runtime
+from .store import control, journal
+from .store.control import Request
+from .store.journal import SagaRow
+from .stream import BrokerError, Claimed, Entry, Marker, Position, Published, Server, Stream
+
+T = TypeVar("T")
+
+WAIT_S = 20.0
+"""A condition that takes longer than this is taken for one that never comes."""
+
+POLL_S = 0.005
+
+
+@overload
+async def wait_until(
+    predicate: Callable[[], Awaitable[T | None]], description: str = "", *, within_s: float = ...
+) -> T: ...
+@overload
+async def wait_until(
+    predicate: Callable[[], T | None], description: str = "", *, within_s: float = ...
+) -> T: ...
+async def wait_until(
+    predicate: Callable[[], Any], description: str = "", *, within_s: float = WAIT_S
+) -> Any:
+    """Waits until ``predicate()``, which may be async, is true; returns what it returned.
+
+    Raises AssertionError with ``description`` after ``within_s`` seconds of real time.
+    """
+    with anyio.move_on_after(within_s):
+        while True:
+            found = predicate()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
+            await anyio.sleep(POLL_S)
+    said = description or inspect.getsource(predicate).strip()
+    raise AssertionError(f"not within {within_s:g} s: {said}")
+
+
+class FakeClock:
+    """Clocks that a test moves. At ``rate`` 1 they also run by themselves, at 0 they stand still.
+
+    ``at``: where the wall clock begins, in seconds since the epoch.
+    """
+
+    def __init__(self, at: float = 1_800_000_000.0, *, rate: float = 1.0) -> None:
+        self._at = at
+        self._rate = rate
+        self._real = SystemClock()
+        self._began = self._real.monotonic()
+        self._passed = 1000.0
+        self._jumped = 0.0
+
+    def now(self) -> float:
+        return self._at + self._jumped + self.monotonic()
+
+    def monotonic(self) -> float:
+        return self._passed + (self._real.monotonic() - self._began) * self._rate
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass: both clocks move."""
+        self._passed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Sets the wall clock forwards or, below zero, back; no time passes."""
+        self._jumped += seconds
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True):
+    """How often what goes wrong, from 0 (never) to 1 (always).
+
+    Of an entry that is published: ``lose``, ``duplicate``, ``reorder`` (with its neighbour). Of a
+    call: it fails ``before`` it was carried out, or ``after``, when only its answer is lost.
+    """
+
+    lose: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    publish_before: float = 0.0
+    publish_after: float = 0.0
+    read_after: float = 0.0
+    ack_before: float = 0.0
+    ack_after: float = 0.0
+
+
+CALM = Faults()
+
+Moment = Literal["publish_before", "publish_after", "read_after", "ack_before", "ack_after"]
+
+
+class FaultyStream:
+    """A broker that hurts: wraps a MemoryStream or a RedisStream.
+
+    ``faults`` may be changed at any time; ``chance`` is where its luck comes from. ``forget_all``
+    empties the broker behind; a MemoryStream needs none.
+    """
+
+    def __init__(
+        self,
+        broker: Stream,
+        chance: random.Random | None = None,
+        faults: Faults = CALM,
+        forget_all: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.broker = broker
+        self.faults = faults
+        self.seen: list[tuple[str, bytes]] = []
+        self._chance = chance or random.Random(0)
+        self._forget_all = forget_all
+        self._failing: list[Moment] = []
+        self._held: dict[str, anyio.Event] = {}
+
+    def fail(self, moment: Moment, times: int = 1) -> None:
+        """The next ``times`` calls fail at that moment."""
+        self._failing += [moment] * times
+
+    async def forget(self) -> None:
+        """The broker loses everything: entries, groups, what receivers reported, markers."""
+        if self._forget_all is not None:
+            await self._forget_all()
+        elif isinstance(self.broker, MemoryStream):
+            self.broker.flush()
+        else:
+            raise NotFound("this broker has no way to forget", hint="give forget_all=")
+
+    def hold(self, stream: str) -> None:
+        """What lies in ``stream`` and is still unread is delivered only after ``release``."""
+        self._held.setdefault(stream, anyio.Event())
+
+    def release(self, stream: str) -> None:
+        """Ends a ``hold``."""
+        self._held.pop(stream).set()
+
+    async def connect(self) -> Server:
+        return await self.broker.connect()
+
+    async def ensure(self, stream: str, group: str) -> bool:
+        return await self.broker.ensure(stream, group)
+
+    async def publish(
+        self,
+        owner: str,
+        batch: Sequence[tuple[str, bytes]],
+        marker: Marker,
+        watch: Sequence[tuple[str, str]],
+    ) -> Published:
+        self._maybe_fail("publish_before")
+        self.seen += batch
+        order = self._hurt(len(batch))
+        done = await self.broker.publish(owner, [batch[at] for at in order], marker, watch)
+        self._maybe_fail("publish_after")
+        failed = {order[position]: words for position, words in done.failed.items()}
+        return msgspec.structs.replace(done, failed=failed)
+
+    async def read(
+        self,
+        stream: str,
+        group: str,
+        consumer: str,
+        *,
+        count: int,
+        block_s: float | None,
+        own: bytes | None = None,
+    ) -> list[Entry]:
+        if own is None and stream in self._held:
+            with anyio.move_on_after(block_s):
+                await self._held[stream].wait()
+            return []
+        found = await self.broker.read(
+            stream, group, consumer, count=count, block_s=block_s, own=own
+        )
+        if found:
+            self._maybe_fail("read_after")
+        return found
+
+    async def ack(
+        self,
+        stream: str,
+        group: str,
+        ids: Sequence[bytes],
+        receiver: str,
+        accepted: Mapping[str, str],
+    ) -> None:
+        self._maybe_fail("ack_before")
+        await self.broker.ack(stream, group, ids, receiver, accepted)
+        self._maybe_fail("ack_after")
+
+    async def claim(
+        self,
+        stream: str,
+        group: str,
+        consumer: str,
+        *,
+        min_idle_s: float,
+        cursor: bytes,
+        count: int,
+    ) -> Claimed:
+        return await self.broker.claim(
+            stream, group, consumer, min_idle_s=min_idle_s, cursor=cursor, count=count
+        )
+
+    async def trim(self, stream: str, *, keep_after: bytes | None = None) -> int:
+        return await self.broker.trim(stream, keep_after=keep_after)
+
+    async def position(self, stream: str, group: str) -> Position:
+        return await self.broker.position(stream, group)
+
+    async def last_id(self, stream: str) -> bytes:
+        return await self.broker.last_id(stream)
+
+    async def accepted(self, receiver: str) -> dict[str, tuple[int, int, bool]]:
+        return await self.broker.accepted(receiver)
+
+    async def marker(self, owner: str) -> Marker | None:
+        return await self.broker.marker(owner)
+
+    async def aclose(self) -> None:
+        await self.broker.aclose()
+
+    def _hurt(self, count: int) -> list[int]:
+        """Which entries of a batch are published, and in which order."""
+        order: list[int] = []
+        for at in range(count):
+            if not self._strikes(self.faults.lose):
+                order += [at, at] if self._strikes(self.faults.duplicate) else [at]
+        for at in range(len(order) - 1):
+            if self._strikes(self.faults.reorder):
+                order[at], order[at + 1] = order[at + 1], order[at]
+        return order
+
+    def _strikes(self, probability: float) -> bool:
+        return probability > 0 and self._chance.random() < probability
+
+    def _maybe_fail(self, moment: Moment) -> None:
+        if moment in self._failing:
+            self._failing.remove(moment)
+        elif not self._strikes(getattr(self.faults, moment)):
+            return
+        raise BrokerError(f"injected: {moment}", code="INJECTED")
+
+
+class Harness:
+    """A running Runtime and what a test does to it and asks of it.
+
+    ``stream``: the broker; ``clock``: its time; ``data``: its directory, good for a second run.
+    """
+
+    def __init__(
+        self, runtime: Runtime, stream: FaultyStream, clock: FakeClock, data: Path
+    ) -> None:
+        self.runtime = runtime
+        self.stream = stream
+        self.clock = clock
+        self.data = data
+
+    async def start(self, command: Command[Any], message_id: str | None = None) -> Handle:
+        """Starts the saga that begins with ``command``."""
+        return await self.runtime.start(command, message_id=message_id)
+
+    async def send(self, command: Command[Any], message_id: str | None = None) -> str:
+        """Sends ``command`` to its owner from outside; returns the message's id.
+
+        Raises Refused where its owner would not take it.
+        """
+        message_id = message_id or f"sent-{uuid.uuid4().hex}"
+        args = {"id": message_id, "key": key_of(command), "data": command}
+        owner = command.__outboxd__.to or ""
+        return await self.request("send", owner, type(command).__name__, args)
+
+    async def request(
+        self, kind: str, participant: str, target: str = "", args: Any = None, reason: str = "test"
+    ) -> str:
+        """Makes an operator's request; returns its result once it is applied.
+
+        Raises Refused with the reason where it does not apply.
+        """
+        request = Request(
+            id=f"op-{uuid.uuid4().hex}",
+            at=self.clock.now(),
+            kind=kind,
+            participant=participant,
+            target=target,
+            args=encode({} if args is None else args),
+            who="test",
+            reason=reason,
+        )
+        await self.runtime.control.write(lambda cx: control.add_request(cx, request))
+        done = await wait_until(lambda: self._settled(request.id), f"{kind} {target} is applied")
+        if done.state == "refused":
+            raise Refused(done.result)
+        return done.result
+
+    async def replay(self, participant: str, *letters: int) -> str:
+        """Replays dead letters of a participant."""
+        return await self.request("dead.replay", participant, args={"letters": letters})
+
+    async def discard(self, participant: str, *letters: int, reason: str = "test") -> str:
+        """Discards dead letters of a participant."""
+        return await self.request(
+            "dead.discard", participant, args={"letters": letters}, reason=reason
+        )
+
+    async def cancel(self, saga_id: str, reason: str = "test") -> str:
+        """Cancels a saga."""
+        return await self.request("saga.cancel", _owner(saga_id), saga_id, reason=reason)
+
+    async def retry(self, saga_id: str) -> str:
+        """Retries a stuck saga."""
+        return await self.request("saga.retry", _owner(saga_id), saga_id)
+
+    async def put(self, participant: str, body: bytes, stream: str | None = None) -> None:
+        """Puts bytes straight into a participant's stream, as a stranger would."""
+        marker = Marker("stranger", 1, 1)
+        await self.stream.broker.publish(
+            "stranger", [(stream or in_stream(participant), body)], marker, []
+        )
+
+    async def rows(self, participant: str, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """All rows of a statement on a participant's database, as it is committed."""
+        database = self.runtime.hosted[participant].database
+        return await database.read(lambda cx: cx.execute(sql, args).fetchall())
+
+    async def column(self, participant: str, sql: str, *args: Any) -> list[Any]:
+        """The first column of ``rows``."""
+        return [row[0] for row in await self.rows(participant, sql, *args)]
+
+    async def saga(self, saga_id: str) -> SagaRow:
+        """A saga's row. Raises NotFound."""
+        database = self.runtime.hosted[_owner(saga_id)].database
+        row = await database.read(lambda cx: journal.get_saga(cx, saga_id))
+        if row is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        return row
+
+    async def until_saga(self, saga_id: str, state: str) -> SagaRow:
+        """Waits until a saga is in ``state``, as "completed" or, with its kind, "stuck: letter"."""
+
+        async def found() -> SagaRow | None:
+            row = await self.saga(saga_id)
+            said = f"stuck: {row.stuck}" if row.state == "stuck" else row.state
+            return row if state in (row.state, said) else None
+
+        return await wait_until(found, f"{saga_id} is {state}")
+
+    async def hurry(
+        self, predicate: Callable[[], Awaitable[T | None]], step_s: float, description: str = ""
+    ) -> T:
+        """``wait_until``, while ``step_s`` seconds pass between two looks."""
+
+        async def look() -> T | None:
+            self.advance(step_s)
+            return await predicate()
+
+        return await wait_until(look, description or inspect.getsource(predicate).strip())
+
+    async def until_idle(self) -> None:
+        """Waits until nothing is under way."""
+        with anyio.fail_after(WAIT_S):
+            await self.runtime.until_idle()
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass; what has fallen due is looked for at once."""
+        self.clock.advance(seconds)
+        for hosted in self.runtime.hosted.values():
+            hosted.scheduler.hear(Outcome(wake_at=self.clock.now()))
+
+    async def _settled(self, request_id: str) -> Request | None:
+        found = await self.runtime.control.read(lambda cx: control.get(cx, request_id))
+        return found if found is not None and found.state != "pending" else None
+
+
+@asynccontextmanager
+async def running(
+    *participants: Participant,
+    data: Path | None = None,
+    stream: FaultyStream | None = None,
+    clock: FakeClock | None = None,
+    chance: Callable[[], float] = lambda: 0.0,
+    drain_s: float = 10.0,
+) -> AsyncIterator[Harness]:
+    """Hosts ``participants`` until the block ends.
+
+    ``data``: their directory, by default one that is removed again; ``stream`` and ``clock``: those
+    of an earlier run, to go on with them; ``chance``: what draws the waits between tries, by default none.
+    """
+    clock = clock or FakeClock()
+    stream = stream or FaultyStream(MemoryStream(clock))
+    with TemporaryDirectory() as made:
+        folder = data or Path(made)
+        runtime = Runtime(
+            participants,
+            data=folder,
+            clock=clock,
+            chance=chance,
+            stream=stream,
+            node="test",
+            drain_s=drain_s,
+        )
+        async with runtime:
+            yield Harness(runtime, stream, clock, folder)
+
+
+def _owner(saga_id: str) -> str:
+    return saga_id.partition("/")[0]
