@@ -187,7 +187,8 @@ class Book:
     def _keep(self, batch: Batch, live: Live) -> None:
         """Keeps the latest; a saga with deferred writes is not in the database yet, so it stays."""
         self._live[live.row.id] = live
-        for oldest in list(self._live)[: max(0, len(self._live) - CACHE_LIMIT)]:
+        if len(self._live) > CACHE_LIMIT:
+            oldest = next(iter(self._live))
             if oldest != live.row.id and oldest not in batch.pending:
                 self.forget(oldest)
 

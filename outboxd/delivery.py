@@ -428,8 +428,11 @@ class Delivery:
     def _record(self, batch: Batch, held: Held, verdict: retry.Verdict, error: Exception) -> None:
         """One row per failed attempt, and what follows from it."""
         took_s = batch.now - (held.started_at or batch.now)
-        is_last = isinstance(verdict, retry.GiveUp)
-        outcome = "gave up" if is_last else f"again in {verdict.delay_s:.2f} s"
+        match verdict:
+            case retry.RetryIn(delay_s=delay_s):
+                outcome = f"again in {delay_s:.2f} s"
+            case retry.GiveUp():
+                outcome = "gave up"
         held.error = f"{type(error).__name__}: {error}"
         inbox.fail_attempt(
             batch.connection, held.id, batch.now, took_s, outcome, held.error, where(error)

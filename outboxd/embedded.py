@@ -82,6 +82,7 @@ class Embedded:
         self.dir = data_dir.absolute() / "broker"
         self._conf = CONF.format(maxmemory=maxmemory, appendfsync=appendfsync)
         self._lane = anyio.Lock()
+        self._wire = Wire(self.url, connections=1)
         self._child: subprocess.Popen[bytes] | None = None
         self._serving = ""  # the process that answered as ours, started or adopted
         self._started_at = -STEADY_S
@@ -101,11 +102,14 @@ class Embedded:
     async def ensure(self) -> str:
         """Start it again if it has died (soon, then later and later); wait while it reads its data.
 
-        Unavailable where it lives and does not answer: that is not ours to kill.
+        Cheap while it is well. Unavailable where it lives and does not answer: not ours to kill.
         """
         async with self._lane:
-            if await self._probe() is None:
+            info = await self._probe()
+            if info is None:
                 await anyio.sleep(self._next_backoff())
+            elif info.get("process_id") == self._serving and info.get("loading") != "1":
+                return self.url
             return await self._bring_up()
 
     async def stop(self) -> None:
@@ -115,7 +119,12 @@ class Embedded:
                 if self._serving or self._child is not None:
                     await self._end()
                 self._serving, self._child = "", None
+                await self._hang_up()
                 await to_thread.run_sync(shutil.rmtree, self._alias.parent, True)
+
+    def terminate(self) -> None:
+        """Tell the server to end, and wait for nothing: the end of a process in a hurry."""
+        self._signal(signal.SIGTERM)
 
     async def _bring_up(self) -> str:
         """Adopt or start, in turn: another process may be doing either at this very moment."""
@@ -126,6 +135,7 @@ class Embedded:
             info = await self._probe()
             if info is None:
                 if await to_thread.run_sync(self._spawn_if_free):
+                    await self._hang_up()
                     give_up = time.monotonic() + START_S
             elif info.get("loading") == "1":
                 give_up = begun + LOAD_S
@@ -139,21 +149,23 @@ class Embedded:
         )
 
     async def _probe(self) -> dict[str, str] | None:
-        """What the server says of itself; None if nobody answers."""
-        wire = Wire(self.url, connections=1, deadline_s=PROBE_S)
+        """What the server says of itself; None if nobody answers, or its socket is gone."""
+        if not self._socket.exists():
+            return None
         try:
-            return info_fields(await wire.ask(b"INFO"))
+            reply = await self._wire.ask(b"INFO", b"server", b"persistence", within_s=PROBE_S)
         except Unavailable:
             return None
-        finally:
-            await wire.aclose()
+        return info_fields(reply)
+
+    async def _hang_up(self) -> None:
+        await self._wire.aclose()
+        self._wire = Wire(self.url, connections=1)
 
     async def _end(self) -> None:
         with anyio.move_on_after(STOP_S):
-            wire = Wire(self.url, connections=1, deadline_s=STOP_S)
             with contextlib.suppress(OutboxdError):  # its answer is the end of the connection
-                await wire.ask(b"SHUTDOWN", b"NOSAVE", b"NOW", b"FORCE")
-            await wire.aclose()
+                await self._wire.ask(b"SHUTDOWN", b"NOSAVE", b"NOW", b"FORCE", within_s=STOP_S)
             while await to_thread.run_sync(self._is_alive):  # noqa: ASYNC110 - another process
                 await anyio.sleep(POLL_S)
         await to_thread.run_sync(self._reap)
@@ -279,19 +291,21 @@ class Embedded:
 
     def _reap(self) -> None:
         """The end of a server that was told to end: by force, if it still lives."""
+        if self._is_alive():
+            log.warning("broker_killed pid=%s after_s=%s", self._serving, STOP_S)
+            self._signal(signal.SIGKILL)
         if self._child is not None:
-            try:
-                self._child.wait(0 if self._is_alive() else 1)
-            except subprocess.TimeoutExpired:
-                log.warning("broker_killed pid=%s after_s=%s", self._child.pid, STOP_S)
-                self._child.kill()
-                self._child.wait()
-        elif self._is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(STOP_S)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            self._child.send_signal(number)
+        elif self._serving:
             # Adopted. Only if that number is, here and now, a process in this directory.
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{self._serving}/cwd").samefile(self.dir):
-                    log.warning("broker_killed pid=%s after_s=%s", self._serving, STOP_S)
-                    os.kill(int(self._serving), signal.SIGKILL)
+                    os.kill(int(self._serving), number)
 
     def _pid(self) -> str:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from outboxd.message import Command, Envelope, Event, Message, encode_raw, key_of
+from outboxd.saga import Instance, Saga
 from outboxd.store.dead import Letter
 from outboxd.store.inbox import Held
 from outboxd.store.journal import CallRow, SagaRow
@@ -59,6 +60,11 @@ def envelope(message: Message | None = None, **overrides: Any) -> Envelope:
         "kind": "event" if isinstance(message, Event) else "command",
     }
     return Envelope(**{**values, **overrides})
+
+
+def instance_of(code: Any, message: Message | None = None) -> Instance:
+    """A coroutine of the saga ``code``, not yet started."""
+    return Instance(Saga("orders/fulfil/o-1", "o-1"), code, message or PlaceOrder())
 
 
 def held(**overrides: Any) -> Held:

@@ -31,7 +31,7 @@ def show(settings: Settings, out: Output) -> None:
         [(name, *rest) for name, rest in shown.items()],
         [
             Column(title="SETTING", text=lambda row: row[0]),
-            Column(title="VALUE", text=lambda row: row[1], shrinks=True),
+            Column(title="VALUE", text=lambda row: row[1], least=20),
             Column(title="FROM", text=lambda row: row[2]),
         ],
     )

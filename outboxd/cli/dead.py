@@ -11,7 +11,7 @@ import msgspec
 from outboxd import operate
 from outboxd.clock import SystemClock, in_words, seconds, utc
 from outboxd.errors import ConfigError
-from outboxd.monitor import LetterDetail, LetterGroup, LetterRow, Monitor
+from outboxd.monitor import Attempt, LetterDetail, LetterGroup, LetterRow, Monitor
 from outboxd.monitor.filtering import LETTER_FIELDS, parse
 from outboxd.settings import Settings
 
@@ -76,7 +76,7 @@ def list_(
             return
         page = monitor.letters(terms, limit)
     if out.is_json:
-        out.document(page)
+        out.document(page.rows)
         return
     if page.live and filter_:
         empty = f"0 of {counted(page.live, 'letter')} match."
@@ -193,13 +193,7 @@ def page(settings: Settings, out: Output, detail: LetterDetail) -> None:
     out.heading("MESSAGE")
     out.line(textwrap.indent(_message(detail), "  "))
     out.heading("ATTEMPTS")
-    for attempt in detail.attempts:
-        out.line(
-            f"  {attempt.n:>3}  {clock_time(attempt.at, now)}  took {in_words(attempt.took_s)}  "
-            f"{attempt.outcome:<16}  {_last_line(attempt.error)}"
-        )
-    if not detail.attempts:
-        out.line("  none is recorded")
+    out.rows(detail.attempts, _attempt_columns(now), empty="  none is recorded")
     if detail.history:
         out.heading("HISTORY")
     for done in detail.history:
@@ -265,35 +259,45 @@ def _wait(settings: Settings, out: Output, letters: list[Letter], timeout_s: flo
         raise exits.Stop(exits.FAILED)
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
-
-
 def _columns(now: datetime) -> list[Column[LetterRow]]:
     return [
         Column(title="ID", text=lambda r: r.name, raw=lambda r: f"{r.participant}/d-{r.n}"),
-        Column(title="MESSAGE", text=lambda r: r.type, shrinks=True),
-        Column(title="KEY", text=lambda r: r.key or "-", shrinks=True),
-        Column(title="HANDLER", text=lambda r: r.handler, shrinks=True, drops=1),
+        Column(title="MESSAGE", text=lambda r: r.type, least=12),
+        Column(title="KEY", text=lambda r: r.key or "-", least=8),
+        Column(title="HANDLER", text=lambda r: r.handler, least=14, drops=3),
         Column(
             title="STATE",
             text=lambda r: stated(r.state),
             raw=lambda r: r.state,
             colour=lambda r: colour_of(r.state),
         ),
-        Column(title="TRY", text=lambda r: str(r.attempts), align=">", drops=3),
+        Column(title="TRY", text=lambda r: str(r.attempts), align=">", drops=1),
         Column(title="FAILED", text=lambda r: str(r.failed), align=">", drops=2),
         Column(title="AGE", text=lambda r: ago(r.at, now), raw=lambda r: moment(r.at), align=">"),
-        Column(title="ERROR", text=lambda r: f"{r.error_type}: {r.error}", shrinks=True),
+        Column(title="ERROR", text=lambda r: f"{r.error_type}: {r.error}", least=20),
+    ]
+
+
+def _attempt_columns(now: datetime) -> list[Column[Attempt]]:
+    return [
+        Column(title="#", text=lambda a: str(a.n), align=">"),
+        Column(title="TIME", text=lambda a: clock_time(a.at, now), raw=lambda a: moment(a.at)),
+        Column(
+            title="TOOK",
+            text=lambda a: in_words(a.took_s),
+            raw=lambda a: f"{a.took_s:.3f}",
+            align=">",
+        ),
+        Column(title="THEN", text=lambda a: a.outcome),
+        Column(title="ERROR", text=lambda a: a.error, least=20),
     ]
 
 
 def _group_columns(now: datetime) -> list[Column[LetterGroup]]:
     return [
         Column(title="LETTERS", text=lambda g: str(g.letters), align=">"),
-        Column(title="HANDLER", text=lambda g: g.handler, shrinks=True),
-        Column(title="ERROR", text=lambda g: f"{g.error_type}: {g.error}", shrinks=True),
+        Column(title="HANDLER", text=lambda g: g.handler, least=14),
+        Column(title="ERROR", text=lambda g: f"{g.error_type}: {g.error}", least=20),
         Column(
             title="FIRST",
             text=lambda g: ago(g.first_at, now),

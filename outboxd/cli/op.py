@@ -62,22 +62,22 @@ def show(settings: Settings, out: Output, op_id: str) -> None:
 def _columns() -> list[Column[Request]]:
     now = utc(SystemClock().now())
     return [
-        Column(title="ID", text=lambda r: r.id, shrinks=True),
+        Column(title="ID", text=lambda r: r.id, least=11),
         Column(title="KIND", text=lambda r: r.kind),
-        Column(title="PARTICIPANT", text=lambda r: r.participant, drops=2),
-        Column(title="TARGET", text=lambda r: r.target, shrinks=True),
+        Column(title="PARTICIPANT", text=lambda r: r.participant, drops=1),
+        Column(title="TARGET", text=lambda r: r.target, least=12),
         Column(
             title="STATE",
             text=lambda r: stated(r.state),
             raw=lambda r: r.state,
             colour=lambda r: colour_of(r.state),
         ),
-        Column(title="WHO", text=lambda r: r.who, drops=3),
+        Column(title="WHO", text=lambda r: r.who, drops=2),
         Column(
             title="AGE",
             text=lambda r: ago(utc(r.at), now),
             raw=lambda r: moment(utc(r.at)),
             align=">",
         ),
-        Column(title="RESULT", text=lambda r: r.result, drops=1, shrinks=True),
+        Column(title="RESULT", text=lambda r: r.result, drops=4, least=12),
     ]

@@ -21,8 +21,6 @@ from outboxd.clock import in_words
 T = TypeVar("T")
 
 GAP = "  "
-LEAST_WIDTH = 8
-"""A column that shrinks keeps so many characters."""
 
 GLYPHS = {
     "stuck": ("✗", "red"),
@@ -58,8 +56,8 @@ GLYPHS = {
 class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """``text``: the cell for a person; ``raw``: for a program, when that differs.
 
-    ``drops``: from 1, the order in which columns go when the terminal is too narrow; ``shrinks``:
-    its text is cut before any column goes; ``colour``: of a cell, by its row.
+    ``least``: its text may be cut to so many characters, before any column goes (0: not at all);
+    ``drops``: from 1, the order in which columns go; ``colour``: of a cell, by its row.
     """
 
     title: str
@@ -67,7 +65,7 @@ class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     raw: Callable[[T], str] | None = None
     align: Literal["<", ">"] = "<"
     drops: int = 0
-    shrinks: bool = False
+    least: int = 0
     colour: Callable[[T], str | None] | None = None
 
 
@@ -162,11 +160,12 @@ def ago(at: datetime | None, now: datetime) -> str:
 
 
 def ahead(at: datetime | None, now: datetime) -> str:
-    """``in 12s``, or ``-14m`` for what is past; ``-`` for never."""
+    """``in 12s``, or ``14m ago``; ``-`` for never."""
     if at is None:
         return "-"
     left = (at - now).total_seconds()
-    return f"in {in_words(left)}" if left >= 0 else f"-{in_words(left)}"
+    span = f"{abs(left):.0f}s" if abs(left) < 10 else in_words(left)
+    return f"in {span}" if left >= 0 else f"{span} ago"
 
 
 def moment(at: datetime | None) -> str:
@@ -211,8 +210,8 @@ def _fitted(kept: list[Column[T]], cells: dict[int, list[str]], width: int) -> d
         }
         over = sum(widths.values()) + len(GAP) * (len(kept) - 1) - width
         for column in reversed(kept):
-            if over > 0 and column.shrinks:
-                least = max(LEAST_WIDTH, len(column.title))
+            if over > 0 and column.least:
+                least = max(column.least, len(column.title))
                 cut = max(0, min(over, widths[id(column)] - least))
                 widths[id(column)] -= cut
                 over -= cut

@@ -60,8 +60,8 @@ def list_(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
         [
             Column(title="PARTICIPANT", text=lambda h: h.participant),
             Column(title="KIND", text=lambda h: h.kind),
-            Column(title="ON", text=lambda h: h.on, shrinks=True),
-            Column(title="NAME", text=lambda h: h.name, shrinks=True),
+            Column(title="ON", text=lambda h: h.on, least=12),
+            Column(title="NAME", text=lambda h: h.name, least=20),
             Column(title="MODULE", text=lambda h: h.module, drops=1),
         ],
     )

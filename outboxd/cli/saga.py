@@ -75,7 +75,7 @@ def list_(
     \b
       outboxd saga list --state stuck
       outboxd saga list --filter 'state:!completed age:>5m courier'
-      outboxd saga list --json | jq '.rows[].id'
+      outboxd saga list --json | jq '.[].id'
     """
     terms = parse(filter_, SAGA_FIELDS)
     for field, values in (("state", states), ("type", types), ("key", keys)):
@@ -84,7 +84,7 @@ def list_(
     with Monitor(settings.data) as monitor:
         page = monitor.sagas(terms, limit)
     if out.is_json:
-        out.document(page)
+        out.document(page.rows)
         return
     empty = "No saga has started. Send one: outboxd send TYPE '{…}'"
     if page.total:
@@ -192,52 +192,53 @@ def _dates(saga: SagaRow, detail: SagaDetail, now: datetime) -> str:
 
 def _columns(now: datetime) -> list[Column[SagaRow]]:
     return [
-        Column(title="SAGA", text=lambda r: r.id, shrinks=True),
+        Column(title="SAGA", text=lambda r: r.id, least=19),
         Column(
             title="STATE",
             text=lambda r: stated(r.state),
             raw=lambda r: r.state,
             colour=lambda r: colour_of(r.state),
         ),
-        Column(title="STEP", text=lambda r: r.step or "-", shrinks=True),
+        Column(title="STEP", text=lambda r: r.step or "-", least=12),
         Column(title="TRY", text=lambda r: str(r.tries) if r.tries else "-", align=">", drops=2),
         Column(
             title="NEXT",
             text=lambda r: ahead(r.next_at, now),
             raw=lambda r: moment(r.next_at),
             align=">",
-            drops=3,
+            drops=4,
         ),
         Column(
             title="AGE",
             text=lambda r: ago(r.started_at, now),
             raw=lambda r: moment(r.started_at),
             align=">",
+            drops=1,
         ),
-        Column(title="LAST ERROR", text=lambda r: r.error or "-", shrinks=True, drops=1),
+        Column(title="LAST ERROR", text=lambda r: r.error or "-", least=16, drops=3),
     ]
 
 
 def _step_columns() -> list[Column[SagaStep]]:
     return [
         Column(title="#", text=lambda s: str(s.pos), align=">"),
-        Column(title="STEP", text=lambda s: s.name, shrinks=True),
-        Column(title="AT", text=lambda s: s.to or "-", shrinks=True, drops=2),
+        Column(title="STEP", text=lambda s: s.name, least=12),
+        Column(title="AT", text=lambda s: s.to or "-", least=8, drops=3),
         Column(
             title="STATE",
             text=lambda s: stated(s.state),
             raw=lambda s: s.state,
             colour=lambda s: colour_of(s.state),
         ),
-        Column(title="UNDO", text=lambda s: f"↶ {s.undo}" if s.undo else "-", drops=4),
-        Column(title="FAILED", text=lambda s: str(s.failed_tries or "-"), align=">", drops=3),
+        Column(title="UNDO", text=lambda s: f"↶ {s.undo}" if s.undo else "-", drops=2),
+        Column(title="FAILED", text=lambda s: str(s.failed_tries or "-"), align=">", drops=1),
         Column(
             title="TOOK",
             text=lambda s: "-" if s.took_s is None else in_words(s.took_s),
             raw=lambda s: "" if s.took_s is None else f"{s.took_s:.3f}",
             align=">",
         ),
-        Column(title="RESULT", text=lambda s: s.text or "-", shrinks=True, drops=1),
+        Column(title="RESULT", text=lambda s: s.text or "-", least=12, drops=4),
     ]
 
 
@@ -246,6 +247,6 @@ def _history_columns(now: datetime) -> list[Column[HistoryRow]]:
         Column(title="TIME", text=lambda h: clock_time(h.at, now), raw=lambda h: moment(h.at)),
         Column(title="+", text=lambda h: f"{h.since_s:.3f}", align=">", drops=2),
         Column(title="KIND", text=lambda h: h.kind.replace("_", " ")),
-        Column(title="NAME", text=lambda h: h.name or "-", shrinks=True),
-        Column(title="TEXT", text=lambda h: h.text or "-", shrinks=True, drops=1),
+        Column(title="NAME", text=lambda h: h.name or "-", least=16),
+        Column(title="TEXT", text=lambda h: h.text or "-", least=16, drops=3),
     ]

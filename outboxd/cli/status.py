@@ -104,9 +104,10 @@ def _sagas(out: Output, overview: Overview) -> str:
     parts = []
     for state in _STATES:
         number = overview.sagas(state)
-        colour = colour_of(state) if number and state in ("stuck", "compensating") else None
-        parts.append(out.painted(f"{number:,} {state}", colour))
-    return ", ".join(parts)
+        if number:
+            colour = colour_of(state) if state in ("stuck", "compensating") else None
+            parts.append(out.painted(f"{number:,} {state}", colour))
+    return ", ".join(parts) or "none has started"
 
 
 def _next(overview: Overview) -> list[str]:
@@ -130,7 +131,7 @@ def _columns(now: datetime) -> list[Column[Health]]:
         )
 
     return [
-        Column(title="PARTICIPANT", text=lambda h: h.participant, shrinks=True),
+        Column(title="PARTICIPANT", text=lambda h: h.participant, least=12),
         number("OUTBOX", "outbox"),
         Column(
             title="OLDEST",

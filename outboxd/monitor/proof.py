@@ -286,8 +286,10 @@ def _other(connections: Mapping[str, Connection], name: str) -> Connection:
 
 
 def _line_of(err: Exception) -> str:
+    ours = str(Path(__file__).parent.parent)
     frames = traceback.extract_tb(err.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    theirs = [frame for frame in frames if not frame.filename.startswith(f"{ours}/")]
+    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}: " if theirs else ""
 
 
 def _under_way(connections: Mapping[str, Connection]) -> str | None:

@@ -55,7 +55,7 @@ def _letter(files: Files, name: str, now: float) -> Why:
     waits = []
     if row.state == "dead":
         age = in_words(now - row.at.timestamp())
-        waits.append(f"for a person, since {age}: {row.error_type}: {row.error}")
+        waits.append(f"for a person, for {age}: {row.error_type}: {row.error}")
         if row.saga is not None:
             waits.append(f"the saga {row.saga} waits for it")
     elif row.state == "replaying":
@@ -99,7 +99,7 @@ def _at(connection: Connection, name: str, message_id: str, now: float) -> Itera
         if at > now:
             yield f"for its time: {name} sends it to {stream} in {in_words(at - now)}"
         else:
-            yield f"for {stream}: in the outbox of {name} since {in_words(now - at)}"
+            yield f"for {stream}: in the outbox of {name} for {in_words(now - at)}"
     place = messages.in_inbox(connection, [message_id]).get(message_id)
     if place is not None and place.letter is None:
         ahead = messages.ahead_of(connection, place)

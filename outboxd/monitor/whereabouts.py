@@ -55,7 +55,7 @@ def _at_receiver(files: Files, to: str | None, message_id: str, now: float) -> W
         known = fence.get(connection, message_id)
     if letter is not None and letter.state == "dead":
         row = row_of(files, to, letter)
-        said = f"is dead letter {row.name} since {in_words(now - letter.at)}"
+        said = f"has been dead letter {row.name} for {in_words(now - letter.at)}"
         return Whereabouts(f"{said}: {row.error_type}: {_line(row.error)}", row.name)
     if place is not None:
         return Whereabouts(in_inbox(place, ahead, now))
@@ -69,7 +69,7 @@ def in_inbox(place: Place, ahead: Place | None, now: float) -> str:
     error = f": {_line(place.error)}" if place.error else ""
     if place.state == "running":
         age = in_words(now - (place.started_at or place.at))
-        return f"runs there since {age}, attempt {place.attempts}"
+        return f"has run there for {age}, attempt {place.attempts}"
     if place.state == "held":
         return f"is held there{error}"
     if ahead is not None:
@@ -105,9 +105,7 @@ def _on_the_way(
         sender = senders(connection).get((participant, "in"))
     if sender is not None and sender.accepted >= seq:
         return Whereabouts("was handled there, and the answer is on its way")
-    return Whereabouts(
-        f"is in the outbox of {participant} since {in_words(now - at)}: not yet there"
-    )
+    return Whereabouts(f"is in the outbox of {participant} for {in_words(now - at)}: not yet there")
 
 
 def _owner(files: Files, type_name: str) -> str | None:

@@ -7,23 +7,19 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from outboxd.message import Envelope, encode, encode_raw, events_stream, in_stream
-from outboxd.store import control, dead, inbox, journal, meta, outbox, schema
+from outboxd.store import control, meta, schema
 from outboxd.store.connection import Connection, open_writer
 from outboxd.store.control import CatalogEntry
-from outboxd.store.dead import Letter
-from outboxd.store.inbox import Held, Sender
-from outboxd.store.journal import CallRow, SagaRow
 
 NOW = time.time()
 MINUTE = 60.0
 HOUR = 3600.0
+EPOCH = 1000
 
 
 @contextmanager
@@ -34,7 +30,7 @@ def store(data: Path, name: str) -> Iterator[Connection]:
     try:
         connection.execute("BEGIN IMMEDIATE")
         schema.migrate_own(connection)
-        meta.identity(connection, 1.0)
+        meta.identity(connection, EPOCH / 1000)
         yield connection
         connection.execute("COMMIT")
     finally:
@@ -101,139 +97,188 @@ def envelope(message_id: str, type_name: str, **fields: Any) -> bytes:
             id=message_id,
             type=type_name,
             source=fields.pop("source", "orders"),
-            time=datetime.fromtimestamp(NOW, timezone.utc),
+            time=datetime.fromtimestamp(NOW, UTC),
             data=encode_raw(data),
             **fields,
         )
     )
 
 
+def insert(connection: Connection, table: str, **columns: Any) -> int:
+    """One row; returns its rowid. The schema is the contract, not the functions that write it."""
+    names, places = ", ".join(columns), ", ".join("?" * len(columns))
+    cursor = connection.execute(
+        f"INSERT INTO outboxd_{table} ({names}) VALUES ({places})", tuple(columns.values())
+    )
+    return cursor.lastrowid or 0
+
+
 def saga(connection: Connection, key: str, state: str = "running", **fields: Any) -> str:
     """A saga of orders; returns its id."""
     ended = state in ("completed", "compensated", "cancelled")
-    row = SagaRow(
-        id=f"orders/fulfil/{key}",
-        name="fulfil",
-        key=key,
-        round=1,
-        version=1,
-        state=state,
-        is_forward=0,
-        step=None if ended else "AuthorizePayment",
-        ending=state if ended else None,
-        reason=None,
-        stuck=None,
-        detail=None,
-        started_at=NOW - HOUR,
-        moved_at=NOW - MINUTE,
-        ended_at=NOW - MINUTE if ended else None,
-        result=b'{"shipment":"s-1"}' if state == "completed" else None,
-        start=envelope(f"m-{key}", "PlaceOrder", subject=key),
+    row = {
+        "id": f"orders/fulfil/{key}",
+        "name": "fulfil",
+        "key": key,
+        "round": 1,
+        "version": 1,
+        "state": state,
+        "step": None if ended else "AuthorizePayment",
+        "ending": state if ended else None,
+        "started_at": NOW - HOUR,
+        "moved_at": NOW - MINUTE,
+        "ended_at": NOW - MINUTE if ended else None,
+        "result": b'{"shipment":"s-1"}' if state == "completed" else None,
+        "start": envelope(f"m-{key}", "PlaceOrder", subject=key),
+    } | fields
+    insert(connection, "saga", **row)
+    return str(row["id"])
+
+
+def journal(
+    connection: Connection,
+    saga_id: str,
+    kind: str,
+    pos: int,
+    name: str,
+    at: float,
+    data: Any = None,
+) -> None:
+    """The next row of a saga's journal."""
+    n = connection.execute(
+        "SELECT COUNT(*) + 1 FROM outboxd_journal WHERE saga = ?", (saga_id,)
+    ).fetchone()[0]
+    body = None if data is None else json.dumps(data).encode()
+    insert(
+        connection,
+        "journal",
+        saga=saga_id,
+        n=n,
+        kind=kind,
+        pos=pos,
+        name=name,
+        mark=0,
+        at=at,
+        data=body,
     )
-    row = msgspec.structs.replace(row, **fields)
-    journal.add_saga(connection, row)
-    return row.id
 
 
 def call(connection: Connection, saga_id: str, pos: int = 2, **fields: Any) -> str:
-    """An open call of a saga, with its journal row; returns its message's id."""
-    row = CallRow(
+    """An open call of a saga, with its journal; returns its message's id."""
+    row: dict[str, Any] = {
+        "saga": saga_id,
+        "pos": pos,
+        "id": f"{saga_id}#{pos}",
+        "name": "AuthorizePayment",
+        "to_name": "payments",
+        "sent_at": NOW - MINUTE,
+        "span_s": 3 * MINUTE,
+        "due_at": NOW + 2 * MINUTE,
+        "strict": 0,
+        "on_dead": "hold",
+    } | fields
+    journal(connection, saga_id, "run", 1, "create_order", NOW - 2 * MINUTE)
+    kind = "sleep" if row["name"] == "sleep" else "call"
+    journal(connection, saga_id, kind, pos, row["name"], row["sent_at"])
+    insert(connection, "call", **row)
+    return str(row["id"])
+
+
+def undo(connection: Connection, saga_id: str, pos: int = 2, name: str = "VoidPayment") -> str:
+    """An undo that was sent and is not answered; returns its message's id."""
+    message_id = f"{saga_id}#{pos}~undo"
+    insert(
+        connection,
+        "undo",
         saga=saga_id,
         pos=pos,
-        id=f"{saga_id}#{pos}",
-        name="AuthorizePayment",
-        to_name="payments",
-        sent_at=NOW - MINUTE,
-        span_s=3 * MINUTE,
-        due_at=NOW + 2 * MINUTE,
-        strict=0,
-        on_dead="hold",
-        repeats=0,
+        id=message_id,
+        name=name,
+        state="sent",
+        at=NOW - 5,
     )
-    row = msgspec.structs.replace(row, **fields)
-    journal.append(connection, saga_id, "run", 1, "create_order", 0, NOW - 2 * MINUTE, b"null")
-    kind = "sleep" if row.name == "sleep" else "call"
-    journal.append(connection, saga_id, kind, pos, row.name, 0, row.sent_at)
-    journal.open_call(connection, row)
-    return row.id
+    return message_id
 
 
 def held(connection: Connection, message_id: str, **fields: Any) -> int:
     """A row of an inbox; returns its number."""
-    row = Held(
-        n=0,
-        lane="orders|in|1",
-        id=message_id,
-        sender="orders",
-        kind="in",
-        type="AuthorizePayment",
-        key="1",
-        state="waiting",
-        is_suspect=0,
-        attempts=0,
-        crashes=0,
-        letter=None,
-        at=NOW - MINUTE,
-        due_at=NOW + MINUTE,
-        started_at=None,
-        error=None,
-        body=envelope(message_id, "AuthorizePayment"),
-    )
-    return inbox.add(connection, msgspec.structs.replace(row, **fields))
+    row = {
+        "lane": "orders|in|1",
+        "id": message_id,
+        "sender": "orders",
+        "kind": "in",
+        "type": "AuthorizePayment",
+        "key": "1",
+        "state": "waiting",
+        "at": NOW - MINUTE,
+        "due_at": NOW + MINUTE,
+        "body": envelope(message_id, "AuthorizePayment"),
+    } | fields
+    return insert(connection, "inbox", **row)
 
 
 def letter(connection: Connection, message_id: str, **fields: Any) -> int:
     """A dead letter; returns its number."""
-    row = Letter(
-        n=0,
-        id=message_id,
-        sender="orders",
-        kind="in",
-        type="AuthorizePayment",
-        key="1",
-        handler="payments.authorize",
-        state="dead",
-        attempts=5,
-        failed=1,
-        replays=0,
-        first_at=NOW - 2 * HOUR,
-        at=NOW - HOUR,
-        error_type="CardTimeout",
-        error="no answer from card-gw after 5.0 s",
-        traceback=(
+    row = {
+        "id": message_id,
+        "sender": "orders",
+        "kind": "in",
+        "type": "AuthorizePayment",
+        "key": "1",
+        "handler": "payments.authorize",
+        "state": "dead",
+        "attempts": 5,
+        "first_at": NOW - 2 * HOUR,
+        "at": NOW - HOUR,
+        "error_type": "CardTimeout",
+        "error": "no answer from card-gw after 5.0 s",
+        "traceback": (
             "Traceback (most recent call last):\n"
             '  File "plugins/payments.py", line 52, in authorize\n'
             "CardTimeout: no answer from card-gw after 5.0 s\n"
         ),
-        reason=None,
-        body=envelope(message_id, "AuthorizePayment", subject="1", data={"order_id": "1"}),
+        "body": envelope(message_id, "AuthorizePayment", subject="1", data={"order_id": "1"}),
+    } | fields
+    return insert(connection, "dead", **row)
+
+
+def attempt(connection: Connection, message_id: str, n: int, outcome: str) -> None:
+    """A failed attempt."""
+    insert(
+        connection,
+        "attempt",
+        id=message_id,
+        n=n,
+        at=NOW - HOUR + n,
+        took_s=5.0,
+        outcome=outcome,
+        error="CardTimeout: no answer from card-gw after 5.0 s",
+        traceback="Traceback …",
     )
-    return dead.add(connection, msgspec.structs.replace(row, **fields))
 
 
-def accepted(
-    connection: Connection,
-    number: int,
-    done: int,
-    *,
-    sender: str = "orders",
-    kind: str = "in",
-    epoch: int = 1000,
-) -> None:
+def accepted(connection: Connection, number: int, done: int, **fields: Any) -> None:
     """A receiver's account of a sender."""
-    inbox.save_senders(connection, [((sender, kind), Sender(epoch, 0, number, done))])
+    row = {"sender": "orders", "kind": "in", "epoch": EPOCH, "since": 0} | fields
+    insert(connection, "sender", accepted=number, done=done, **row)
 
 
 def sent(
-    connection: Connection, numbers: int, *, to: str = "payments", settled: int = 0, kind: str = "in"
+    connection: Connection,
+    numbers: int,
+    *,
+    to: str = "payments",
+    settled: int = 0,
+    kind: str = "in",
 ) -> None:
-    """So many messages in the outbox, the first ``settled`` of them gone again."""
+    """So many messages on a stream, the first ``settled`` of them gone from the outbox again."""
     stream = in_stream(to) if kind == "in" else events_stream(to)
-    messages = [
-        (stream, f"{to}-{n}", envelope(f"{to}-{n}", "AuthorizePayment")) for n in range(numbers)
-    ]
-    outbox.add(connection, outbox.last_numbers(connection), messages, NOW - 30)
-    outbox.settle(connection, [(stream, settled)])
+    insert(connection, "stream", stream=stream, last=numbers)
+    for seq in range(settled + 1, numbers + 1):
+        body = envelope(f"{to}-{seq}", "AuthorizePayment")
+        insert(
+            connection, "outbox", stream=stream, seq=seq, id=f"{to}-{seq}", at=NOW - 30, body=body
+        )
 
 
 def a_shop(data: Path) -> None:
@@ -241,21 +286,28 @@ def a_shop(data: Path) -> None:
     catalog(data)
     with store(data, "orders") as connection:
         sent(connection, 8, settled=7)
-        stuck = saga(
-            connection, "10431", "stuck", stuck="letter", detail="payments/d-1: CardTimeout: no answer"
-        )
+        detail = "payments/d-1: CardTimeout: no answer"
+        stuck = saga(connection, "10431", "stuck", stuck="letter", detail=detail)
         call(connection, stuck, due_at=None)
         call(connection, saga(connection, "10519"))
         call(connection, saga(connection, "10388"), due_at=NOW - MINUTE)
-        call(connection, saga(connection, "10401"), name="sleep", to_name="", due_at=NOW + 2 * HOUR)
+        asleep = saga(connection, "10401", step="sleep 7200s")
+        call(connection, asleep, name="sleep", to_name="", due_at=NOW + 2 * HOUR)
         call(connection, saga(connection, "10530"))
-        undone = saga(connection, "10502", "compensating", reason="AuthorizePayment: no", step="undo VoidPayment")
-        journal.ask_undo(connection, undone, 2, f"{undone}#2~undo", "VoidPayment", "sent", NOW - 5)
-        saga(connection, "10300", "completed")
-        saga(connection, "10301", "compensated", reason="over the limit", ended_at=NOW - 2 * MINUTE)
+        reason = "AuthorizePayment: over the limit"
+        undone = saga(connection, "10502", "compensating", reason=reason, step="undo VoidPayment")
+        undo(connection, undone)
+        done = saga(connection, "10300", "completed")
+        journal(connection, done, "call", 1, "AuthorizePayment", NOW - 2 * MINUTE)
+        journal(connection, done, "ok", 1, "AuthorizePayment", NOW - MINUTE, {"cents": 4990})
+        journal(connection, done, "ended", 0, "completed", NOW - MINUTE)
+        saga(connection, "10301", "compensated", reason=reason, ended_at=NOW - 2 * MINUTE)
     with store(data, "payments") as connection:
         accepted(connection, 7, 3)
-        letter(connection, "orders/fulfil/10431#2", key="10431")
+        message_id = f"{stuck}#2"
+        letter(connection, message_id, key="10431")
+        for n, outcome in enumerate(("again in 2.00 s", "again in 4.00 s", "gave up"), 1):
+            attempt(connection, message_id, n, outcome)
         held(
             connection,
             "orders/fulfil/10519#2",
@@ -274,14 +326,4 @@ def a_shop(data: Path) -> None:
             state="running",
             started_at=NOW - 2,
         )
-        held(connection, "orders/fulfil/10502#2~undo", type="VoidPayment", lane="orders|in|10502")
-        for n, wait in ((1, "again in 2.00 s"), (2, "again in 4.00 s"), (3, "gave up")):
-            inbox.fail_attempt(
-                connection,
-                "orders/fulfil/10431#2",
-                NOW - HOUR + n,
-                5.0,
-                wait,
-                "CardTimeout: no answer from card-gw after 5.0 s",
-                "Traceback …",
-            )
+        held(connection, f"{undone}#2~undo", type="VoidPayment", lane="orders|in|10502")

@@ -214,6 +214,25 @@ async def test_a_server_that_does_not_stop_is_killed(
     await until(is_gone, "no server")
 
 
+@pytest.mark.parametrize("is_adopted", [False, True])
+async def test_it_ends_by_itself_when_told_in_a_hurry(
+    folder: Path, broker: Embedded, is_adopted: bool
+) -> None:
+    await filled(await broker.start(), b"1")
+    last = broker
+    if is_adopted:
+        last = Embedded(folder)
+        await last.start()
+    last.terminate()
+
+    async def is_gone() -> bool:
+        return not broker._is_alive()
+
+    await until(is_gone, "no server")
+    assert await held(await broker.ensure()) == [b"1"]
+    await last.stop()
+
+
 async def test_a_server_started_by_hand_is_refused(folder: Path, binary: str) -> None:
     place = folder / "broker"
     place.mkdir()

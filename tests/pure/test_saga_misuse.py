@@ -13,10 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from outboxd.errors import SagaMisuse
+from outboxd.errors import Rejected, SagaMisuse
 from outboxd.saga import Instance, Returned, Saga, Step
-from tests.factories import AT, Pay, PlaceOrder, Reserve
-from tests.pure.test_saga_steps import instance_of
+from tests.factories import AT, Pay, PlaceOrder, Reserve, instance_of
 
 ADVICE = "it may await only what its Saga offers: call, run, send, publish, sleep"
 
@@ -136,8 +135,6 @@ def test_a_swallowed_end_of_a_step_is_the_codes_own_decision() -> None:
             await saga.call(Pay())
         await saga.sleep(1)
         return "went on"
-
-    from outboxd.errors import Rejected
 
     instance = instance_of(code)
     instance.start(AT)

@@ -32,13 +32,9 @@ from outboxd.saga import (
     where,
 )
 from outboxd.tx import Tx
-from tests.factories import AT, Paid, Pay, PlaceOrder, Reserve, Unreserve, Void
+from tests.factories import AT, Paid, Pay, PlaceOrder, Reserve, Unreserve, Void, instance_of
 
 ORDER = PlaceOrder()
-
-
-def instance_of(code: Any, message: Any = ORDER) -> Instance:
-    return Instance(Saga("orders/fulfil/o-1", "o-1"), code, message)
 
 
 def create(tx: Tx, order: PlaceOrder) -> str:
