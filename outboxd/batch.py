@@ -43,6 +43,7 @@ class Outcome(msgspec.Struct):
     notes: list[tuple[str, dict[str, object]]] = []
     ended: list[str] = []
     answer: str = ""
+    taken: int = 0
     wake_at: float = NEVER
     has_suspects: bool = False
 
@@ -157,7 +158,7 @@ class Batch:
         )
 
     def flush(self, last: dict[str, int]) -> None:
-        """Writes what was deferred and sent; ``last`` holds the streams' numbers and is moved along."""
+        """Writes what was deferred and sent; ``last``, the streams' numbers, is moved along."""
         self.write_out()
         if self._out:
             self.outcome.rows = outbox.add(self.connection, last, self._out, self.now)

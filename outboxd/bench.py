@@ -1,7 +1,7 @@
 """How fast it is here: an order saga over three remote participants, all durable, and a bare loop.
 
-The bare loop makes the same business rows in the same number of files, one commit for each step, with no
-engine, no message and no broker: what is left of its speed is what the promises cost.
+The bare loop makes the same business rows in the same number of files, one commit for each step,
+with no engine, no message and no broker: what is left of its speed is what the promises cost.
 """
 
 from __future__ import annotations

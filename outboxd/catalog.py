@@ -1,4 +1,4 @@
-"""What can be sent here, written down for those who have no plugins loaded: types with their schemas."""
+"""What can be sent here, written down for those without plugins: types with their schemas."""
 
 from __future__ import annotations
 

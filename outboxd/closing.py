@@ -1,8 +1,9 @@
 """Undo and close: a call whose outcome is unknown is closed, and what it may have done is undone.
 
-An undo travels in the lane of its step. It passes a step that is waiting or retrying and closes it; it
-waits for one that is running; it runs its handler only if the step was, or may have been, carried
-out. The fence is the memory of all this: a closed step is never executed, however late it comes.
+An undo travels in the lane of its step. It passes a step that is waiting or retrying and closes it;
+it waits for one that is running; it runs its handler only if the step was, or may have been,
+carried out. The fence is the memory of all this: a closed step is never executed, however late it
+comes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The way into a participant's database for every service: work, COMMIT, and only then what it left.
+"""The way into a participant's database for every service: work, COMMIT, then what it left to do.
 
 Rows go to the relay, begun effects are started, notes become log lines, due times wake the
 scheduler. What a failed COMMIT left is left undone.

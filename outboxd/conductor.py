@@ -2,8 +2,8 @@
 
 The pure driver (``saga.py``) says what the code asks for next; here that becomes journal rows,
 outgoing messages and deadlines, all in the transaction of the message that moved the saga. Only
-SagaEnd unwinds a saga; any other exception leaves through the message's savepoint, so nothing of that
-step is kept, and the saga is forgotten in memory.
+SagaEnd unwinds a saga; any other exception leaves through the message's savepoint, so nothing of
+that step is kept, and the saga is forgotten in memory.
 """
 
 from __future__ import annotations

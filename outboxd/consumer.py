@@ -1,8 +1,8 @@
 """Stream → delivery → ack after commit: one reader for one stream of one participant.
 
 Own pending entries are read before new ones after every start, error and reconnect, so that a lost
-reply is no lost message. After an unclean stop they are suspects. Entries that another consumer name
-left behind are claimed, with a cursor that is kept.
+reply is no lost message. After an unclean stop they are suspects. Entries that another consumer
+name left behind are claimed, with a cursor that is kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
@@ -28,7 +29,7 @@ COUNT = 200
 
 BLOCK_S = 1.0
 CLAIM_IDLE_S = 60.0
-"""Entries untouched for so long belong to a consumer that is gone: ours are acked in milliseconds."""
+"""Entries untouched for so long are of a consumer that is gone: ours are acked in milliseconds."""
 
 
 class Consumer:
@@ -61,25 +62,20 @@ class Consumer:
         self._clock = clock
         self._are_suspect = are_suspect
         self._on_outage = on_outage
-        self._is_stopping = False
         self._claim_at = 0.0
         self._cursor = b"0-0"
-
-    def stop(self) -> None:
-        """No further read; the batch in hand is finished."""
-        self._is_stopping = True
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Connects, heals and reads; a broker or a disk that is away is waited for."""
         task_status.started()
         outage = Outage()
-        while not self._is_stopping:
+        while True:
             try:
                 await self._heal()
                 await self._drain_own()
                 if outage.is_over():
                     self._on_outage(self.source, False)
-                while not self._is_stopping:
+                while True:
                     await self._read_new()
             except NoGroup:
                 log.warning("group_recreated stream=%s", self.source)
@@ -141,18 +137,21 @@ class Consumer:
 
     async def _take(self, entries: list[Entry], *, are_suspect: bool) -> None:
         """Commits a batch, then acks it: a crash in between redelivers, the numbers drop it."""
-        bodies = [entry.body for entry in entries]
-        with anyio.CancelScope(shield=True):
-            outcome = await self._committer.commit(
-                lambda cx: self._delivery.accept(cx, bodies, are_suspect=are_suspect)
-            )
-            await self._stream.ack(
-                self.source,
-                self._delivery.name,
-                [entry.id for entry in entries],
-                self._delivery.name,
-                outcome.accepted,
-            )
+        while entries:
+            await anyio.lowlevel.checkpoint()  # a stop is heard between two batches
+            bodies = [entry.body for entry in entries]
+            with anyio.CancelScope(shield=True):
+                outcome = await self._committer.commit(
+                    lambda cx, b=bodies: self._delivery.accept(cx, b, are_suspect=are_suspect)  # type: ignore[misc]
+                )
+                done, entries = entries[: outcome.taken], entries[outcome.taken :]
+                await self._stream.ack(
+                    self.source,
+                    self._delivery.name,
+                    [entry.id for entry in done],
+                    self._delivery.name,
+                    outcome.accepted,
+                )
 
     async def _claim(self) -> None:
         """Takes over what was delivered to a consumer that is gone, page by page."""

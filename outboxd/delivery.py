@@ -1,8 +1,8 @@
-"""One batch, one transaction: inbox → handler or saga → state + outbox → commit | retry | dead letter.
+"""One batch, one transaction: inbox → handler or saga → state + outbox → commit | retry | letter.
 
 The heart. Synchronous, on a connection, with time and chance from outside; it knows no stream and
-no event loop. Every message of a batch ends *held*: done, or a row of the inbox, or a dead letter. So
-after COMMIT the whole batch may be acked, and ``accepted`` stands at the last number read.
+no event loop. Every message of a batch ends *held*: done, or a row of the inbox, or a dead letter.
+So after COMMIT the whole batch may be acked, and ``accepted`` stands at the last number read.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from .store import fence, inbox, meta, outbox, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held, Sender
+from .store.meta import Identity
 from .subscribing import Subscribing
 from .tx import Step, Tx
 
 FULL_PAUSE_S = 0.05
 """When as many effects of a handler run as its ``concurrency`` allows, the next ask again then."""
+
+
+BATCH_S = 0.02
+"""A batch ends after this: slow handlers must not hold back what was already done beside them."""
 
 
 class Unroutable(Exception):
@@ -44,7 +49,8 @@ class Delivery:
     """The messages of one participant. Its memory is an image of the database.
 
     It is made anew at the start, and whenever finished work was rolled back, which the counter
-    ``rollbacks`` of the database tells. ``chance()`` is a random number in [0, 1).
+    ``rollbacks`` of the database tells. ``chance()`` is a random number in [0, 1); ``beat()`` is called
+    before each message, for whoever watches that handlers return.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Delivery:
         clock: Clock,
         chance: Callable[[], float],
         rollbacks: Callable[[], int] = lambda: 0,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = participant
         self.registry = registry
@@ -64,10 +71,11 @@ class Delivery:
         self.subscribing = Subscribing(participant, registry)
         self.closing = Closing(self)
         self.last: dict[str, int] = {}
-        self.problems: dict[str, str] = {}
+        self.strangers: dict[str, int] = {}
         self.epoch = 0
         self._chance = chance
         self._rollbacks = rollbacks
+        self._beat = beat
         self._rollbacks_seen = 0
         self._is_stale = True
 
@@ -76,11 +84,15 @@ class Delivery:
     def accept(
         self, connection: Connection, bodies: Sequence[bytes | None], *, are_suspect: bool = False
     ) -> Outcome:
-        """Takes a batch read from a stream."""
+        """Takes what was read from a stream, for BATCH_S at most: ``Outcome.taken`` says how many."""
         with self.batch(connection) as batch:
+            ends_at = self.clock.monotonic() + BATCH_S
             for body in bodies:
                 if body is not None:
                     self._take(batch, body, are_suspect)
+                batch.outcome.taken += 1
+                if self.clock.monotonic() >= ends_at:
+                    break
         return batch.outcome
 
     def submit(self, connection: Connection, envelopes: Sequence[Envelope]) -> Outcome:
@@ -96,10 +108,14 @@ class Delivery:
             lanes = self.holding.lanes
             chosen = lanes.suspect() if suspects else None
             numbers = lanes.due(batch.now, limit) if not suspects else [chosen] if chosen else []
+            ends_at = self.clock.monotonic() + BATCH_S
             for n in numbers:
                 held = inbox.by_number(connection, n)
                 if held is not None:
                     self._begin(batch, held)
+                if self.clock.monotonic() >= ends_at:
+                    batch.wake_by(batch.now)
+                    break
         return batch.outcome
 
     def run(self, connection: Connection, n: int) -> Outcome:
@@ -188,6 +204,12 @@ class Delivery:
                 inbox.save(connection, held)
         self._reload(connection)
 
+    def renew(self, connection: Connection, epoch: int) -> Identity:
+        """This store was restored: what its outbox holds begins anew in an epoch after ``epoch``."""
+        outbox.renumber(connection)
+        self._is_stale = True
+        return meta.new_epoch(connection, self.clock.now(), epoch)
+
     def forgive(self, connection: Connection, gap_s: float) -> None:
         """Moves the deadlines of open calls on by the time in which no answer could come."""
         timers.forgive(connection, gap_s)
@@ -238,7 +260,7 @@ class Delivery:
         known = None if row is None else (row.epoch, row.accepted)
         receipt = settle.receive(known, envelope.epoch, envelope.seq)
         if receipt is Receipt.UNKNOWN_EPOCH:
-            self._refuse_epoch(envelope)
+            self.strangers[envelope.source] = envelope.epoch
             return
         if row is None:
             row = self.holding.senders[key] = Sender(envelope.epoch, 0, 0, 0)
@@ -250,11 +272,14 @@ class Delivery:
         elif receipt is Receipt.HOLE:
             batch.holes[key] = True
 
-    def _refuse_epoch(self, envelope: Envelope) -> None:
-        self.problems[f"epoch:{envelope.source}"] = (
-            f"{self.name}: {envelope.source} speaks with another store (epoch {envelope.epoch}): "
-            "its messages wait in its outbox"
-        )
+    @property
+    def problems(self) -> list[str]:
+        """What a person should know, in sentences."""
+        return [
+            f"{self.name} holds back what {sender} sends: it speaks with another store; "
+            f"`outboxd trust {sender}` if that is right"
+            for sender in self.strangers
+        ]
 
     def take_foreign(
         self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
@@ -322,6 +347,7 @@ class Delivery:
 
     def _attempt(self, batch: Batch, held: Held, envelope: Envelope, body: bytes) -> None:
         """Handles one message within the batch; a failure undoes it alone."""
+        self._beat()
         book = self.conductor.book
         book.checkpoint()
         try:

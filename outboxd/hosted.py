@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from .committer import Committer
 from .consumer import Consumer
 from .delivery import Delivery
 from .effects import Effects
+from .errors import Refused
 from .lanes import RUNNING, WAITING
 from .message import Envelope, events_stream, in_stream
 from .participant import Participant
 from .registry import Registry
 from .relay import Relay
 from .scheduler import Scheduler
-from .store import meta, schema
+from .store import meta, outbox, schema
 from .store.connection import Connection, Database
 from .store.meta import Identity
 from .stream import Stream
+
+log = logging.getLogger("outboxd")
 
 
 class Hosted:
@@ -41,7 +45,12 @@ class Hosted:
         self.name = participant.name
         self.database = Database(data / f"{participant.name}.db")
         self.delivery = Delivery(
-            self.name, registry, clock, chance, lambda: self.database.rollbacks
+            self.name,
+            registry,
+            clock,
+            chance,
+            rollbacks=lambda: self.database.rollbacks,
+            beat=self.database.beat,
         )
         self.committer = Committer(self.name, self.database)
         self.identity = Identity("", 0)
@@ -71,6 +80,33 @@ class Hosted:
         identity = meta.identity(connection, self._clock.now())
         self.delivery.opened(connection, was_clean=self._was_clean)
         return identity
+
+    async def claim(self, stream: Stream) -> None:
+        """Binds the participant to this store on the broker. Raises Refused if another has it.
+
+        A marker ahead of our numbers says that this store was restored from a backup: then its
+        numbers were given out before, and a new epoch begins.
+        """
+        marker = await stream.marker(self.name)
+        if marker is None:
+            return
+        if marker.store_id != self.identity.store_id:
+            raise Refused(
+                f"the participant {self.name} on this broker belongs to another data directory",
+                hint="give each node its own participants, or its own broker",
+            )
+        given_out = sum((await self.database.read(outbox.last_numbers)).values())
+        if marker.epoch == self.identity.epoch and marker.last > given_out:
+            self.identity = await self.database.write(
+                lambda cx: self.delivery.renew(cx, marker.epoch)
+            )
+            log.warning(
+                "store_was_restored participant=%s epoch=%d: receivers hold what it sends until "
+                "`outboxd trust %s`",
+                self.name,
+                self.identity.epoch,
+                self.name,
+            )
 
     def wire(self, stream: Stream, tasks: TaskGroup, suspects: anyio.Lock) -> None:
         """Creates the services; nothing runs yet."""

@@ -1,4 +1,4 @@
-"""Give up → dead letter: whole, visible, told to whoever waits for it, and announced as an event."""
+"""Give up → dead letter: whole, visible, told to who waits for it, and announced as an event."""
 
 from __future__ import annotations
 

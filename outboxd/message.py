@@ -63,7 +63,7 @@ if TYPE_CHECKING:  # what a type checker sees: mypy skips __init_subclass__ unde
 else:
 
     class _MessageMeta(msgspec.StructMeta):
-        """Keeps our class keywords, hands the rest to msgspec; messages are frozen, keyword-only."""
+        """Keeps our class keywords, hands msgspec the rest; messages are frozen, keyword-only."""
 
         def __new__(mcls, name, bases, namespace, **keywords):
             ours = {k: keywords.pop(k) for k in _OURS if k in keywords}

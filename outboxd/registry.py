@@ -157,7 +157,7 @@ class Registry:
         if issubclass(message, Command):
             if message.__outboxd__.to != participant:
                 raise ConfigError(
-                    f"{where}: {name} belongs to {message.__outboxd__.to!r}, not to {participant!r}",
+                    f"{where}: {name} belongs to {owner!r}, not to {participant!r}",
                     hint=f'handle it there, or write to="{participant}" in its class',
                 )
             self._owners[name] = participant

@@ -1,7 +1,8 @@
 """Outbox → stream: in order, at least once, settled only by what the receivers say they hold.
 
 One relay per database. It publishes what is committed, watches the receivers' numbers in the same
-round trip, deletes what all of them hold, and publishes again what a lost broker or a hole took away.
+round trip, deletes what all of them hold, and publishes again what a lost broker or a hole took
+away.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Operators' and senders' requests, applied: each in its participant's own transaction, once.
 
-A request is idempotent by its id; a row in ``outboxd_applied`` says who asked, why, and what came of it.
+A request is idempotent by its id; a row in ``outboxd_applied`` says who asked, why, and what came
+of it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
             return _send(delivery, batch, request)
         case "dead.replay" | "dead.discard":
             return _on_letters(delivery, batch, request)
+        case "sender.trust":
+            return _trust(delivery, batch, request.target)
         case "saga.cancel":
             standing.cancel(delivery.conductor, batch, request.target, request.reason)
         case "saga.kill":
@@ -105,6 +108,18 @@ def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
     )
     delivery.take_foreign(batch, envelope, encode(envelope))
     return args.id
+
+
+def _trust(delivery: Delivery, batch: Batch, sender: str) -> str:
+    """A restored store of ``sender`` is believed: its numbers begin anew, in its new epoch."""
+    epoch = delivery.strangers.pop(sender, None)
+    if epoch is None:
+        raise Refused(f"{delivery.name} holds nothing from another store of {sender}")
+    for key, row in delivery.holding.senders.items():
+        if key[0] == sender:
+            row.epoch, row.since, row.accepted, row.done = epoch, 0, 0, 0
+            batch.touched.add(key)
+    return f"{sender} is trusted in epoch {epoch}"
 
 
 def _replay(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> None:

@@ -1,8 +1,8 @@
 """When a failed attempt is made again: exponential backoff with full jitter, within a budget.
 
 Pure: the random number comes from outside. Full jitter (a uniform draw below the exponential
-ceiling) is Brooker's choice in "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015): of the
-simple schemes it collides least when many messages failed at one moment.
+ceiling) is Brooker's choice in "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015): of
+the simple schemes it collides least when many messages failed at one moment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DAY_S = 24 * 3600.0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """``attempts`` tries in all; waits grow from ``base_s`` by ``factor`` up to ``cap_s`` seconds."""
+    """``attempts`` tries in all; waits grow from ``base_s`` by ``factor`` to at most ``cap_s``."""
 
     attempts: int = 5
     base_s: float = 0.5

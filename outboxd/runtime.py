@@ -1,7 +1,7 @@
 """The task group: opens, starts, drains, stops; the only module that knows every service.
 
-Embedded in an application: ``async with Runtime(...) as runtime``. On its own: ``serve``, which adds
-signals, a feed and an end when idle.
+Embedded in an application: ``async with Runtime(...) as runtime``. On its own: ``serve``, which
+adds signals, a feed and an end when idle.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ class Handle:
 class Runtime:
     """Hosts participants in this process.
 
-    ``participants``: what to host; ``data``: the data directory; ``redis``: the broker's URL, or None
-    for the embedded one; ``node``: this node's id; ``drain_s``: seconds that work in hand gets at the end.
-    Raises ConfigError, or Refused when another process has the directory.
+    ``participants``: what to host; ``data``: the data directory; ``redis``: the broker's URL, or
+    None for the embedded one; ``node``: this node's id; ``drain_s``: seconds that work in hand gets
+    at the end. Raises ConfigError, or Refused when another process has the directory.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class Runtime:
             try:
                 await stream.connect()
                 for hosted in self.hosted.values():
-                    await self._check_claim(stream, hosted)
+                    await hosted.claim(stream)
                 break
             except Unavailable as err:
                 outage.failed()
@@ -297,14 +297,6 @@ class Runtime:
         if not outage.failures:
             task_status.started()
         await self._tend(stream, services)
-
-    async def _check_claim(self, stream: Stream, hosted: Hosted) -> None:
-        marker = await stream.marker(hosted.name)
-        if marker is not None and marker.store_id != hosted.identity.store_id:
-            raise Refused(
-                f"the participant {hosted.name} on this broker belongs to another data directory",
-                hint="give each node its own participants, or its own broker",
-            )
 
     async def _tend(self, stream: Stream, services: TaskGroup) -> None:
         while True:
@@ -522,7 +514,7 @@ class Runtime:
                     "error": was_down,
                 },
                 "participants": list(self.hosted),
-                "problems": [p for h in self.hosted.values() for p in h.delivery.problems.values()],
+                "problems": [p for h in self.hosted.values() for p in h.delivery.problems],
             }
             try:
                 fresh.write_bytes(encode(status))

@@ -1,8 +1,8 @@
 """Numbers, not hope: what a receiver takes, what a sender may forget, what it must publish again.
 
 Pure. Each sender numbers what it puts on a stream without gaps. A receiver keeps one row per
-sender and stream, ``accepted``: everything up to it is held in its database. Only that number settles
-an outbox row. Loss is repaired by go-back-N (Tanenbaum, Computer Networks, "sliding window
+sender and stream, ``accepted``: everything up to it is held in its database. Only that number
+settles an outbox row. Loss is repaired by go-back-N (Tanenbaum, Computer Networks, "sliding window
 protocols"): the receiver drops what lies beyond a hole and says so, the sender publishes again from
 ``accepted``.
 """

@@ -1,8 +1,8 @@
 """Subscriptions: who reads whose events, agreed by messages that travel like all others.
 
-The subscriber sends ``subscribe`` to the publisher; the publisher adds a row, so that from now on it
-keeps its events until this subscriber holds them too, and answers from which number on. Only then
-does the subscriber read the events' stream.
+The subscriber sends ``subscribe`` to the publisher; the publisher adds a row, so that from now on
+it keeps its events until this subscriber holds them too, and answers from which number on. Only
+then does the subscriber read the events' stream.
 """
 
 from __future__ import annotations

@@ -410,7 +410,8 @@ async def running(
     """Hosts ``participants`` until the block ends.
 
     ``data``: their directory, by default one that is removed again; ``stream`` and ``clock``: those
-    of an earlier run, to go on with them; ``chance``: what draws the waits between tries, by default none.
+    of an earlier run, to go on with them; ``chance``: what draws the waits between tries, by
+    default none.
     """
     clock = clock or FakeClock()
     stream = stream or FaultyStream(MemoryStream(clock))

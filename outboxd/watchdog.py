@@ -1,7 +1,7 @@
 """A handler that does not return: its stack is logged, and in the end the process ends on purpose.
 
-A thread cannot be stopped from outside. So past the limit the process exits with code 70; the message
-is a suspect at the next start, and after a few such ends a dead letter.
+A thread cannot be stopped from outside. So past the limit the process exits with code 70; the
+message is a suspect at the next start, and after a few such ends a dead letter.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def send(
     )
     request = settled(settings, [request])[0]
     if request.state == "refused":
-        raise Refused(f"{type_name}: {request.result}")
+        raise Refused(request.result)
     if wait:
         _wait(settings, out, request, timeout_s)
         return

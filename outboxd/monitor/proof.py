@@ -272,6 +272,10 @@ def _checked(
     try:
         db = Db(connections[name], lambda other: _other(connections, other))
         found = tuple(str(said) for said in islice(spec.fn(db), _SENTENCES))
+    except NotFound as err:  # another node's participant, or one that is not made yet
+        return InvariantResult(
+            participant=name, text=spec.text, state="skipped", sentences=(err.message,)
+        )
     except Exception as err:
         said = f"{_line_of(err)}{type(err).__name__}: {err}"
         return InvariantResult(participant=name, text=spec.text, state="failed", sentences=(said,))
@@ -302,12 +306,12 @@ def _under_way(connections: Mapping[str, Connection]) -> str | None:
     for name, connection in connections.items():
         busy = counting.under_way(connection)
         if busy is not None:
-            return f"{name} has {busy}"
+            return f"under way: {name} has {busy}"
         subscribers = counting.subscribers(connection)
         for stream in amounts.streams(connection):
             kind = "events" if stream.stream.endswith(":events") else "in"
             for receiver, since in _receivers(stream.stream, subscribers):
                 reached = accepted.get((receiver, name, kind), since)
                 if receiver in connections and reached != stream.last:
-                    return f"{receiver} has not accepted all of {name}"
+                    return f"under way: {receiver} has not accepted all of {name}"
     return None

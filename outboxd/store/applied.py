@@ -1,4 +1,4 @@
-"""Requests that were applied here: the audit trail, and what makes a second application harmless."""
+"""Requests that were applied here: the audit trail, and why a second application is harmless."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ COMMIT in one hop to a worker thread, a savepoint for each, and only then answer
 sync of the disk is shared by whoever waits for it, and nothing is acted upon before it is durable.
 
 aiosqlite has no public way to run a function on its thread, and one hop per statement costs three
-times the throughput; therefore sqlite3 itself, in a worker thread that no two callers share at once.
+times the throughput; therefore sqlite3 itself, in a worker thread that no two callers share at
+once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import ConfigError, OutboxdError, StoreBroken, Unavailable
+from outboxd.errors import ConfigError, OutboxdError, StoreBroken, Unavailable
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -121,11 +122,16 @@ class Database:
                 for job in jobs:
                     job.done.set()
 
+    def beat(self) -> None:
+        """The writer lane goes on to its next piece of work; called in its thread."""
+        if self.busy is not None:
+            self.busy.since = time.monotonic()
+
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Runs ``fn`` in the next transaction; returns only after COMMIT has.
 
-        Raises what ``fn`` raised (then nothing of it is kept), or StoreBroken or Unavailable when the
-        transaction failed as a whole.
+        Raises what ``fn`` raised (then nothing of it is kept), or StoreBroken or Unavailable when
+        the transaction failed as a whole.
         """
         if self._is_closed:
             raise Unavailable(f"{self.path.name} is closed")

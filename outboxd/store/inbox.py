@@ -73,8 +73,8 @@ def add(connection: Connection, held: Held) -> int:
 def save(connection: Connection, held: Held) -> None:
     """Writes what can change of a row."""
     connection.execute(
-        "UPDATE outboxd_inbox SET state = ?, is_suspect = ?, attempts = ?, crashes = ?, letter = ?, "
-        "due_at = ?, started_at = ?, error = ? WHERE n = ?",
+        "UPDATE outboxd_inbox SET state = ?, is_suspect = ?, attempts = ?, crashes = ?, "
+        "letter = ?, due_at = ?, started_at = ?, error = ? WHERE n = ?",
         (
             held.state,
             held.is_suspect,

@@ -1,4 +1,4 @@
-"""The outbox: committed with the state that it speaks of, deleted only when every receiver holds it."""
+"""The outbox: committed with the state that it speaks of, deleted once every receiver holds it."""
 
 from __future__ import annotations
 
@@ -61,8 +61,20 @@ def unsettled(connection: Connection) -> dict[str, tuple[int, int]]:
     return {stream: (first, last) for stream, first, last in rows.fetchall()}
 
 
+def renumber(connection: Connection) -> None:
+    """Gives all rows new numbers from 1, in their order: a new epoch begins."""
+    rows = connection.execute(
+        "SELECT stream, id, body, at FROM outboxd_outbox ORDER BY stream, seq"
+    ).fetchall()
+    connection.execute("DELETE FROM outboxd_outbox")
+    connection.execute("DELETE FROM outboxd_stream")
+    last: dict[str, int] = {}
+    for stream, message_id, body, at in rows:
+        add(connection, last, [(stream, message_id, body)], at)
+
+
 def settle(connection: Connection, marks: Sequence[tuple[str, int]]) -> None:
-    """Deletes the rows that every receiver holds: up to a number, per stream (primary key range)."""
+    """Deletes the rows that every receiver holds: up to a number, per stream (primary key)."""
     connection.executemany("DELETE FROM outboxd_outbox WHERE stream = ? AND seq <= ?", marks)
 
 

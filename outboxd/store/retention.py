@@ -14,8 +14,10 @@ _PRUNE = (
     f"DELETE FROM outboxd_undo WHERE saga IN ({_ENDED})",
     f"DELETE FROM outboxd_saga WHERE id IN ({_ENDED})",
     "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ?1 LIMIT ?2)",
-    "DELETE FROM outboxd_seen WHERE (source, id) IN "
-    "(SELECT source, id FROM outboxd_seen WHERE at < ?1 LIMIT ?2)",
+    (
+        "DELETE FROM outboxd_seen WHERE (source, id) IN "
+        "(SELECT source, id FROM outboxd_seen WHERE at < ?1 LIMIT ?2)"
+    ),
 )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from ..errors import ConfigError
+from outboxd.errors import ConfigError
+
 from .connection import Connection
 
 

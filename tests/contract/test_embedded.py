@@ -287,7 +287,7 @@ async def test_a_directory_that_is_taken_away_gets_a_new_server(
 async def test_it_waits_until_the_data_is_read(
     broker: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await filled(await broker.start(), *[b"x"] * 20_000)
+    await filled(await broker.start(), *[b"x"] * 30_000)
     await broker.stop()
     slow = "key-load-delay 10\n"  # microseconds, and more; it answers after each 1024 entries
     monkeypatch.setattr(broker, "_conf", broker._conf + slow)
