@@ -2,9 +2,9 @@
 
 The data's way, as a drawing; each module's first line names its arrow::
 
-  handler ──► one SQLite transaction ──► relay ──► Redis Stream ──► consumer ──► delivery ──► handler …
-  (plugin)    state + inbox + journal    outbox    NAME:in,         reads,       one batch,   (next one)
-              + fences + outbox          in order  NAME:events      then acks    one commit
+    handler ─► one SQLite transaction ─► relay ─► Redis Stream ─► consumer ─► delivery ─► handler …
+   (plugin)    state + inbox + journal   outbox   NAME:in,        reads,      one batch,  (the next
+               + fences + outbox         in order NAME:events     then acks   one commit   plugin)
 
 Public names are resolved on first use, so that ``import outboxd`` stays cheap and loads neither
 the broker's client nor a database.

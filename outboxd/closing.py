@@ -114,6 +114,7 @@ class Closing:
         if letter is not None:
             acted = self._may_have_acted(batch, step_id, letter.attempts, letter.type)
             state = UNKNOWN if acted else NEVER
+            self._delivery.forget_effect(batch, step_id, letter.type)
             fence.put(batch.connection, step_id, "closed", batch.now, state)
 
     def _may_have_acted(self, batch: Batch, step_id: str, attempts: int, type_name: str) -> bool:

@@ -50,7 +50,7 @@ class Consumer:
         *,
         are_suspect: bool,
         cut_at: float | None,
-        on_outage: Callable[[str, bool], None],
+        on_outage: Callable[[str | None], None],
     ) -> None:
         self.source = source
         self.is_caught_up = False
@@ -74,7 +74,7 @@ class Consumer:
                 await self._heal()
                 await self._drain_own()
                 if outage.is_over():
-                    self._on_outage(self.source, False)
+                    self._on_outage(None)
                 while True:
                     await self._read_new()
             except NoGroup:
@@ -85,7 +85,7 @@ class Consumer:
                 self._cut()
                 outage.failed()
                 if outage.failures == 1:
-                    self._on_outage(str(err), True)
+                    self._on_outage(str(err))
                 await anyio.sleep(outage.pause_s)
 
     def _cut(self) -> None:

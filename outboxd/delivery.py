@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import requests, retry, settle, standing
+from . import requests, retry, settle
 from .batch import NEVER, Batch, Outcome, Started
 from .clock import Clock
 from .closing import Closing
-from .conductor import Conductor, Parked
-from .errors import CodeChanged, Reject, Retry, Unrecoverable
+from .conductor import Conductor
+from .errors import Unrecoverable
+from .failing import Failing, Unroutable
 from .holding import LOCAL, LOCAL_KEY, Holding
-from .lanes import HELD, RUNNING, WAITING
+from .lanes import RUNNING, WAITING
 from .letters import Letters
 from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
-from .saga import where
 from .settle import Receipt
 from .store import fence, inbox, meta, outbox, timers
 from .store.connection import Connection, is_infrastructure
@@ -41,16 +41,12 @@ BATCH_S = 0.02
 """A batch ends after this: slow handlers must not hold back what was already done beside them."""
 
 
-class Unroutable(Exception):
-    """No handler here for this type."""
-
-
 class Delivery:
     """The messages of one participant. Its memory is an image of the database.
 
     It is made anew at the start, and whenever finished work was rolled back, which the counter
-    ``rollbacks`` of the database tells. ``chance()`` is a random number in [0, 1); ``beat()`` is called
-    before each message, for whoever watches that handlers return.
+    ``rollbacks`` of the database tells. ``chance()`` is a random number in [0, 1); ``beat()`` is
+    called before each message, for whoever watches that handlers return.
     """
 
     def __init__(
@@ -70,10 +66,10 @@ class Delivery:
         self.conductor = Conductor(participant, registry)
         self.subscribing = Subscribing(participant, registry)
         self.closing = Closing(self)
+        self.failing = Failing(self, chance)
         self.last: dict[str, int] = {}
         self.strangers: dict[str, int] = {}
         self.epoch = 0
-        self._chance = chance
         self._rollbacks = rollbacks
         self._beat = beat
         self._rollbacks_seen = 0
@@ -84,7 +80,7 @@ class Delivery:
     def accept(
         self, connection: Connection, bodies: Sequence[bytes | None], *, are_suspect: bool = False
     ) -> Outcome:
-        """Takes what was read from a stream, for BATCH_S at most: ``Outcome.taken`` says how many."""
+        """Takes what a stream gave, for BATCH_S at most: ``Outcome.taken`` says how many."""
         with self.batch(connection) as batch:
             ends_at = self.clock.monotonic() + BATCH_S
             for body in bodies:
@@ -139,7 +135,6 @@ class Delivery:
                 tx.close()
                 batch.send_all(tx.outgoing)
                 self.conclude(batch, envelope, encode(value))
-                inbox.forget_once(connection, envelope.undoes or envelope.id)
                 self.done(batch, held)
         return batch.outcome, value
 
@@ -147,7 +142,7 @@ class Delivery:
         """Ends an effect's attempt that raised ``error``."""
         with self._running(connection, n) as (batch, held):
             if held is not None:
-                self._failed(batch, held, decode_envelope(held.body), held.body, error)
+                self.failing.failed(batch, held, decode_envelope(held.body), held.body, error)
         return batch.outcome
 
     def release(self, connection: Connection, n: int) -> Outcome:
@@ -205,7 +200,7 @@ class Delivery:
         self._reload(connection)
 
     def renew(self, connection: Connection, epoch: int) -> Identity:
-        """This store was restored: what its outbox holds begins anew in an epoch after ``epoch``."""
+        """This store was restored: its outbox begins anew, in an epoch after ``epoch``."""
         outbox.renumber(connection)
         self._is_stale = True
         return meta.new_epoch(connection, self.clock.now(), epoch)
@@ -226,9 +221,8 @@ class Delivery:
         if self._is_stale or self._rollbacks() != self._rollbacks_seen:
             self._reload(connection)
         batch = Batch(connection, self.name, self.clock.now())
-        self._is_stale = (
-            True  # until the end: an exception leaves memory that is not to be believed
-        )
+        # Until the end: an exception leaves memory that is not to be believed.
+        self._is_stale = True
         yield batch
         batch.flush(self.last)
         self.holding.reports(batch)
@@ -357,7 +351,7 @@ class Delivery:
             if is_infrastructure(err) or not batch.connection.in_transaction:
                 raise
             book.rollback(batch)
-            self._failed(batch, held, envelope, body, err)
+            self.failing.failed(batch, held, envelope, body, err)
             return
         self.done(batch, held)
 
@@ -366,7 +360,7 @@ class Delivery:
             case "command" | "event":
                 if self._answer_again(batch, envelope):
                     return
-                kind = self._starts(envelope)
+                kind = self.starts(envelope)
                 if kind is not None:
                     self.conductor.start(batch, envelope, body, kind)
                 else:
@@ -420,88 +414,17 @@ class Delivery:
         """The message is finished: it leaves the inbox and is counted."""
         self.holding.leave(batch, held)
         self.holding.count_done(batch, (held.sender, held.kind))
+        self.forget_effect(batch, held.id, held.type)
         if held.letter is not None:
             self.letters.replayed(batch, held)
         elif self.letters.count:
             self.letters.resolve(batch, held.id)
 
-    def _failed(
-        self, batch: Batch, held: Held, envelope: Envelope, body: bytes, error: Exception
-    ) -> None:
-        """The closed set of what may follow: an answer "no", a hold, another try, a dead letter."""
-        match error:
-            case Reject():
-                batch.reply(envelope, "rejected", encode({"reason": error.reason}))
-                self.done(batch, held)
-                return
-            case Parked():
-                held.error = str(error)
-                self.holding.put_back(batch, held, HELD)
-                return
-        if held.state != RUNNING:
-            held.attempts += 1  # a first try in its batch is counted now, in the same commit
-        verdict = self._verdict(batch, held, envelope, error)
-        self._record(batch, held, verdict, error)
-        if not envelope.is_undo and self.closing.interrupted(batch, held):
-            return
-        if isinstance(verdict, retry.RetryIn):
-            self.holding.put_back(batch, held, WAITING, batch.now + verdict.delay_s)
-        elif self._moves_saga(envelope) and not isinstance(error, (Undecodable, Unroutable)):
-            self._stick(batch, held, envelope, body, error)
-        else:
-            self.letters.bury(batch, held, envelope, error)
-
-    def _record(self, batch: Batch, held: Held, verdict: retry.Verdict, error: Exception) -> None:
-        """One row per failed attempt, and what follows from it."""
-        took_s = batch.now - (held.started_at or batch.now)
-        match verdict:
-            case retry.RetryIn(delay_s=delay_s):
-                outcome = f"again in {delay_s:.2f} s"
-            case retry.GiveUp():
-                outcome = "gave up"
-        held.error = f"{type(error).__name__}: {error}"
-        inbox.fail_attempt(
-            batch.connection, held.id, batch.now, took_s, outcome, held.error, where(error)
-        )
-        batch.note("attempt_failed", id=held.id, attempt=held.attempts, error=held.error)
-
-    def _verdict(
-        self, batch: Batch, held: Held, envelope: Envelope, error: Exception
-    ) -> retry.Verdict:
-        if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged)):
-            return retry.GiveUp(str(error))
-        return retry.decide(
-            self._policy(batch, envelope),
-            held.attempts,
-            self._chance(),
-            spent_s=batch.now - held.at,
-            budget_s=retry.PATIENT_BUDGET_S if envelope.is_undo else None,
-            after_s=error.after_s if isinstance(error, Retry) else None,
-        )
-
-    def _policy(self, batch: Batch, envelope: Envelope) -> retry.Policy:
-        if envelope.is_undo:
-            return retry.PATIENT
-        if self._moves_saga(envelope):
-            kind = self._starts(envelope)
-            live = self.conductor.book.find(batch, envelope.correlationid or "")
-            if kind is None and live is not None:
-                kind = self.registry.saga_named(self.name, live.row.name)
-            return kind.spec.policy if kind is not None else retry.Policy(attempts=3)
-        handler = self.registry.handler(self.name, envelope.type)
-        return handler.spec.policy if handler is not None else retry.Policy()
-
-    def _stick(
-        self, batch: Batch, held: Held, envelope: Envelope, body: bytes, error: Exception
-    ) -> None:
-        """A bug in saga code never compensates an order: the message is held, the saga stands."""
-        kind = self._starts(envelope)
-        saga_id = standing.stick_on_bug(self.conductor, batch, envelope, body, kind, error)
-        if saga_id is None:
-            self.letters.bury(batch, held, envelope, error)
-        else:
-            held.error = saga_id
-            self.holding.put_back(batch, held, HELD)
+    def forget_effect(self, batch: Batch, message_id: str, type_name: str) -> None:
+        """What an effect recorded for its retries; an undo's records lie under its step's id."""
+        handler = self.registry.handler(self.name, type_name)
+        if handler is not None and handler.is_effect:
+            inbox.forget_once(batch.connection, message_id.removesuffix("~undo"))
 
     # Memory, and what a message is.
 
@@ -544,13 +467,15 @@ class Delivery:
         handler = self.registry.handler(self.name, envelope.type)
         return handler is not None and handler.is_effect
 
-    def _starts(self, envelope: Envelope) -> SagaKind | None:
+    def starts(self, envelope: Envelope) -> SagaKind | None:
+        """The saga that begins with it here, if one does."""
         if envelope.kind not in ("command", "event"):
             return None
         return self.registry.saga_started_by(self.name, envelope.type)
 
-    def _moves_saga(self, envelope: Envelope) -> bool:
-        return envelope.kind in ("reply", "due") or self._starts(envelope) is not None
+    def moves_saga(self, envelope: Envelope) -> bool:
+        """Whether a failure of it is one of a saga's code."""
+        return envelope.kind in ("reply", "due") or self.starts(envelope) is not None
 
     def _own_due(self, batch: Batch, saga_id: str, pos: int) -> Envelope:
         """A due time as a message, so that it fails and is tried again like any other."""

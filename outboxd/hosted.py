@@ -118,7 +118,7 @@ class Hosted:
         self.committer.after += [self.relay.offer, self.effects.take, self.scheduler.hear]
 
     async def start(
-        self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str, bool], None]
+        self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str | None], None]
     ) -> None:
         """Starts relay, scheduler and the reader of its own stream."""
         await self.relay.open(self.identity)
@@ -127,14 +127,16 @@ class Hosted:
         self._read(in_stream(self.name), stream, node, tasks, on_outage)
         await self.committer.commit(self.delivery.subscribe)
 
-    def read_events(
-        self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str, bool], None]
-    ) -> None:
-        """Starts reading the events of each publisher that has confirmed the subscription."""
+    def read_events(self, stream: Stream, node: str, tasks: TaskGroup) -> bool:
+        """Starts reading the events of each publisher that has confirmed the subscription.
+
+        Returns whether one is still missing.
+        """
         for sender, kind in list(self.delivery.holding.senders):
             source = events_stream(sender)
             if kind == "events" and source not in self.consumers:
-                self._read(source, stream, node, tasks, on_outage)
+                self._read(source, stream, node, tasks, lambda error: None)
+        return bool(self.missing_subscriptions)
 
     def _read(
         self,
@@ -142,7 +144,7 @@ class Hosted:
         stream: Stream,
         node: str,
         tasks: TaskGroup,
-        on_outage: Callable[[str, bool], None],
+        on_outage: Callable[[str | None], None],
     ) -> None:
         consumer = Consumer(
             source,
@@ -165,10 +167,11 @@ class Hosted:
     async def flush(self, deadline_s: float) -> None:
         """Lets the relay publish what is committed, while the broker is up."""
         with anyio.move_on_after(deadline_s):
-            while self.relay.is_up and any(
-                p.published < p.last for p in self.relay.progress.values()
-            ):
+            while self.relay.is_up and self._is_publishing():  # noqa: ASYNC110 - only at the end
                 await anyio.sleep(0.01)
+
+    def _is_publishing(self) -> bool:
+        return any(p.published < p.last for p in self.relay.progress.values())
 
     async def close_cleanly(self) -> None:
         """After a clean stop nobody is suspect, and the time away is known exactly."""
@@ -184,6 +187,11 @@ class Hosted:
         """Whether an answer to any call could have come."""
         own = self.consumers.get(in_stream(self.name))
         return own is not None and own.is_caught_up
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether its services exist."""
+        return hasattr(self, "effects")
 
     @property
     def missing_subscriptions(self) -> list[str]:

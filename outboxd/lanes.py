@@ -108,8 +108,12 @@ class Lanes:
         while self._suspects:
             n = self._suspects[0]
             slot = self._slots.get(n)
-            is_waiting = slot is not None and slot.is_suspect and slot.state == WAITING
-            if slot is not None and is_waiting and self._lanes[slot.lane][0] == n:
+            if (
+                slot is not None
+                and slot.is_suspect
+                and slot.state == WAITING
+                and self._lanes[slot.lane][0] == n
+            ):
                 return n
             heapq.heappop(self._suspects)
         return None

@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -192,10 +193,39 @@ def _imported(place: _Place) -> ModuleType:
         # A lone file comes last, so that it shadows nothing of the standard library.
         sys.path.insert(len(sys.path) if place.is_alone else 0, str(place.root))
     importlib.invalidate_caches()
-    module = _imported_alone(place) if place.is_alone else importlib.import_module(place.name)
+    if place.is_alone:
+        return _imported_alone(place)
+    _claim_folder(place)
+    module = importlib.import_module(place.name)
+    _check_place(place, module)
     for name in _unseen_parts(module):
         importlib.import_module(name)
     return module
+
+
+def _claim_folder(place: _Place) -> None:
+    """Binds the name of a folder without ``__init__.py``, which any package elsewhere would win."""
+    top = place.name.partition(".")[0]
+    folder = place.root / top
+    if not folder.is_dir() or (folder / "__init__.py").exists() or top in sys.modules:
+        return
+    module = ModuleType(top)
+    module.__spec__ = ModuleSpec(top, None, is_package=True)
+    module.__path__ = [str(folder)]
+    sys.modules[top] = module
+
+
+def _check_place(place: _Place, module: ModuleType) -> None:
+    """Raises ConfigError if the name led elsewhere than the path that was named."""
+    if place.path is None:
+        return
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    inits = (place.path, place.path / "__init__.py")
+    if not any(Path(found) in inits for found in places if found):
+        raise ConfigError(
+            f"the name {place.name!r} is taken by {places[0] or places[-1]}",
+            hint=f"rename {_shown(str(place.path))}",
+        )
 
 
 def _imported_alone(place: _Place) -> ModuleType:

@@ -155,7 +155,8 @@ class Registry:
             raise ConfigError(f"{where}: {participant} already handles {name}")
         self._know(message, where)
         if issubclass(message, Command):
-            if message.__outboxd__.to != participant:
+            owner = message.__outboxd__.to
+            if owner != participant:
                 raise ConfigError(
                     f"{where}: {name} belongs to {owner!r}, not to {participant!r}",
                     hint=f'handle it there, or write to="{participant}" in its class',
@@ -224,8 +225,8 @@ def _check_budget(handler: Handler, where: str) -> None:
     budget = handler.spec.policy.budget_s(handler.spec.timeout_s if handler.is_effect else 0.0)
     if budget > limit:
         raise ConfigError(
-            f"{where}: its retries may take {budget:.0f} s, but a call of {handler.type_name} waits "
-            f"{limit:.0f} s",
+            f"{where}: its retries may take {budget:.0f} s, but a call of {handler.type_name} "
+            f"waits {limit:.0f} s",
             hint="lower retry= or timeout= of the handler, or raise timeout= of the command",
         )
 

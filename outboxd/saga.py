@@ -363,9 +363,8 @@ def _instead(err: BaseException) -> str:
     frames = traceback.extract_tb(err.__traceback__)
     ours = [f for f in frames if "outboxd" not in f.filename and "asyncio" not in f.filename]
     place = f"{ours[0].filename}:{ours[0].lineno}: " if ours else ""
-    return (
-        f"{place}a saga runs without an event loop; {_ONLY}; work with the world is an async handler"
-    )
+    said = f"a saga runs without an event loop; {_ONLY}; work with the world is an async handler"
+    return place + said
 
 
 def _lane(command: Command[Any]) -> tuple[str | None, str | None]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PER_S = 5
 """Redraws a second at most: more is not read, and costs the loop."""
 
+RATE_S = 3
+"""The rate is that of so many last seconds."""
+
 LOG_BYTES = 5_000_000
 LOG_FILES = 3
 
@@ -38,6 +42,7 @@ class Line:
         self.is_shown = sys.stderr.isatty() and not is_dumb
         self._text = ""
         self._drawn_at = float("-inf")
+        self._samples: deque[tuple[float, int]] = deque(maxlen=PER_S * RATE_S)
 
     def show(self, progress: Progress) -> None:
         """Draws, unless it was drawn just now."""
@@ -46,8 +51,17 @@ class Line:
             return
         self._drawn_at = now
         # One column stays free: some terminals wrap as soon as the last one is written.
-        self._text = shortened(in_one_line(progress), shutil.get_terminal_size().columns - 1)
+        text = in_one_line(progress, self._rate(progress))
+        self._text = shortened(text, shutil.get_terminal_size().columns - 1)
         self._write(self._text)
+
+    def _rate(self, progress: Progress) -> float:
+        """Sagas that ended, per second, over the last few seconds."""
+        ended = progress.completed + progress.compensated + progress.cancelled
+        self._samples.append((progress.elapsed_s, ended))
+        before_s, before = self._samples[0]
+        span_s = progress.elapsed_s - before_s
+        return (ended - before) / span_s if span_s > 0 else 0.0
 
     def end(self) -> None:
         """Takes the line away."""
@@ -129,35 +143,24 @@ def _file_handler(data: Path) -> logging.Handler:
     return handler
 
 
-def in_one_line(progress: Progress) -> str:
-    """``1,204 started  1,190 done  9 undone  5 open  2 dead  1,980/s  6s``: within 80 columns."""
-    rate = progress.started / progress.elapsed_s if progress.elapsed_s >= 1 else 0.0
-    parts = [
-        _number(progress.started, "started"),
-        _number(progress.completed, "done"),
-        _number(progress.compensated + progress.cancelled, "undone"),
-        _number(progress.open, "open"),
-    ]
+def in_one_line(progress: Progress, rate: float = 0.0) -> str:
+    """``1,204 started  1,190 done  9 undone  5 open  1,980/s  6s``: within 80 columns."""
+    parts = ["broker down"] if progress.broker != "up" else []
     parts += [
-        _number(number, word)
-        for number, word in (
-            (progress.stuck, "stuck"),
-            (progress.dead, "dead"),
-            (progress.refused, "refused"),
-        )
-        if number
+        f"{progress.started:,} started",
+        f"{progress.completed:,} done",
+        f"{progress.compensated + progress.cancelled:,} undone",
+        f"{progress.open:,} open",
     ]
+    for number, word in (
+        (progress.stuck, "stuck"),
+        (progress.dead, "dead"),
+        (progress.refused, "refused"),
+    ):
+        if number:
+            parts.append(f"{number:,} {word}")
     if rate >= 1:
         parts.append(f"{rate:,.0f}/s")
-    parts.append(
-        in_words(round(progress.elapsed_s))
-        if progress.elapsed_s >= 10
-        else f"{progress.elapsed_s:.0f}s"
-    )
-    if progress.broker != "up":
-        parts.insert(0, "broker down")
+    is_short = progress.elapsed_s < 10
+    parts.append(f"{progress.elapsed_s:.0f}s" if is_short else in_words(progress.elapsed_s))
     return "  ".join(parts)
-
-
-def _number(n: int, word: str) -> str:
-    return f"{n:,} {word}"

@@ -23,7 +23,8 @@ from .progress import Line, set_up_logging
 
 if TYPE_CHECKING:
     from outboxd.registry import Registry
-    from outboxd.runtime import Progress, Summary
+    from outboxd.runtime import Progress
+    from outboxd.serving import Summary
 
 _SHOWN_VIOLATIONS = 20
 
@@ -85,11 +86,11 @@ def run(
 def _serve(
     registry: Registry, settings: Settings, feed: Path | None, line: Line, *, until_idle: bool
 ) -> Summary:
-    from outboxd import runtime
+    from outboxd import serving
 
     report: Callable[[Progress], None] = line.show
     serve = functools.partial(
-        runtime.serve, registry, settings, feed=feed, until_idle=until_idle, report=report
+        serving.serve, registry, settings, feed=feed, until_idle=until_idle, report=report
     )
     has_uvloop = importlib.util.find_spec("uvloop") is not None
     try:

@@ -232,6 +232,11 @@ def cannot_open(path: Path, err: sqlite3.Error) -> OutboxdError:
     )
 
 
+def sqlite_version() -> str:
+    """The version of the SQLite library, which is not the one of Python's module."""
+    return sqlite3.sqlite_version
+
+
 def is_infrastructure(err: BaseException) -> bool:
     """Whether ``err`` says that the database, not the handler, failed: it costs no attempt."""
     name = getattr(err, "sqlite_errorname", None) or ""

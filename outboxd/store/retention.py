@@ -18,6 +18,11 @@ _PRUNE = (
         "DELETE FROM outboxd_seen WHERE (source, id) IN "
         "(SELECT source, id FROM outboxd_seen WHERE at < ?1 LIMIT ?2)"
     ),
+    (
+        "DELETE FROM outboxd_attempt WHERE (id, n) IN (SELECT id, n FROM outboxd_attempt "
+        "WHERE at < ?1 AND id NOT IN (SELECT id FROM outboxd_inbox) AND id NOT IN "
+        "(SELECT id FROM outboxd_dead WHERE state IN ('dead', 'replaying')) LIMIT ?2)"
+    ),
 )
 
 

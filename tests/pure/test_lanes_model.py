@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -57,12 +58,13 @@ class LanesModel(RuleBasedStateMachine):
     def copy(self, row: Slot) -> Slot:
         return Slot(row.n, row.lane, row.state, row.due_at, row.is_suspect)
 
-    @rule(lane=lane_names, state=states_at_first, due_at=due_times, bad=rarely)
-    def a_row_comes(self, lane: str, state: str, due_at: float, bad: bool) -> None:
+    @rule(lane=lane_names, state=states_at_first, due_at=due_times, bad=rarely, n=st.integers(1, 3))
+    def rows_come(self, lane: str, state: str, due_at: float, bad: bool, n: int) -> None:
         assert self.lanes.is_free(lane) is (lane not in self.rows)
-        row = self.make(lane, state, due_at, bad)
-        self.rows.setdefault(lane, []).append(row)
-        self.lanes.add(self.copy(row))
+        for _ in range(n):
+            row = self.make(lane, state, due_at, bad)
+            self.rows.setdefault(lane, []).append(row)
+            self.lanes.add(self.copy(row))
 
     @precondition(has_rows)
     @rule(pick=picks, due_at=due_times)
@@ -167,4 +169,5 @@ class LanesModel(RuleBasedStateMachine):
             assert any(lane[0].n == n for lane in self.rows.values())
 
 
-TestLanesAgainstTheModel = LanesModel.TestCase
+# A failure is made small before it is shown, which takes longer than the search.
+TestLanesAgainstTheModel = pytest.mark.timeout(600)(LanesModel.TestCase)

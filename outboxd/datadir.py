@@ -1,0 +1,65 @@
+"""The data directory: ours alone while the process lives; the node's id, its state for others."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ConfigError, Refused
+from .message import encode
+
+STATUS = "daemon.json"
+
+
+@contextmanager
+def claimed(data: Path) -> Iterator[None]:
+    """Makes the directory and locks it; the kernel frees the lock whatever becomes of the process.
+
+    Raises ConfigError if it cannot be used, Refused if another process has it.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as err:
+        raise ConfigError(
+            f"cannot use the data directory {data}: {err.strerror}",
+            hint="name a writable one with --data DIR",
+        ) from err
+    try:
+        _lock(lock, data)
+        yield
+        (data / STATUS).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, data: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        raise Refused(
+            f"another outboxd (pid {holder}) runs on {data}",
+            hint="stop it first, or name another directory with --data DIR",
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+
+
+def node_id(data: Path) -> str:
+    """This node's id, made once: a restart reads its own pending entries under the same name."""
+    path = data / "node"
+    if not path.exists():
+        path.write_text(f"node-{uuid.uuid4().hex[:8]}")
+    return path.read_text().strip()
+
+
+def write_status(data: Path, status: dict[str, object]) -> None:
+    """Replaces the state that other processes read; not synced, it is of no use after a crash."""
+    fresh = data / f"{STATUS}.new"
+    fresh.write_bytes(encode(status))
+    fresh.replace(data / STATUS)
