@@ -194,6 +194,7 @@ class Delivery:
         for held in inbox.everything(connection):
             if held.state == RUNNING:
                 held.state, held.due_at = WAITING, self.clock.now()
+                held.attempts -= 1  # it was interrupted, not failed; crashes have their own limit
                 if not was_clean:
                     held.is_suspect, held.crashes = 1, held.crashes + 1
                 inbox.save(connection, held)

@@ -127,7 +127,13 @@ class Embedded:
         self._signal(signal.SIGTERM)
 
     async def _bring_up(self) -> str:
-        """Adopt or start, in turn: another process may be doing either at this very moment."""
+        try:
+            return await self._adopt_or_start()
+        except OSError as error:  # a full disk, a missing right
+            raise Unavailable(f"the broker of {self.dir} cannot be started: {error}") from error
+
+    async def _adopt_or_start(self) -> str:
+        """In turn, as another process may be doing either at this very moment."""
         await to_thread.run_sync(self._prepare)
         begun = time.monotonic()
         give_up = begun + HUNG_S
@@ -198,8 +204,11 @@ class Embedded:
             self._alias.symlink_to(self.dir)
 
     def _is_alive(self) -> bool:
-        with self._lock() as free:
-            return free is None
+        try:
+            with self._lock() as free:
+                return free is None
+        except FileNotFoundError:  # the whole directory is gone
+            return False
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:

@@ -18,6 +18,9 @@ log = logging.getLogger("outboxd")
 
 TRIM_S = 5.0
 PRUNE_S = 600.0
+RETAIN_S = 300.0
+"""Events are kept for so long after all have read them, for a subscriber that comes later."""
+
 KEEP_S = 30 * DAY_S
 """How long finished sagas, fences and seen foreign ids are kept; older foreign ids are refused."""
 
@@ -42,9 +45,10 @@ class Janitor:
 
     async def trim(self, stream: Stream) -> None:
         """Removes what every group has acked, never by length and never entry by entry."""
+        kept = b"%d-0" % int((self._clock.now() - RETAIN_S) * 1000)
         for name in self._streams:
             try:
-                await stream.trim(name)
+                await stream.trim(name, keep_after=kept if name.endswith(":events") else None)
             except Unavailable:
                 return
 

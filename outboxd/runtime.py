@@ -148,13 +148,26 @@ class Runtime:
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Everything, from the lock of the data directory to the end of the embedded broker."""
+        async with anyio.create_task_group() as outside:
+            outside.start_soon(self._stop_when_cancelled)
+            # A stop that comes as a cancellation is as orderly as any other: what is open is closed
+            # in order, and no task that another waits for dies first.
+            with anyio.CancelScope(shield=True):
+                await self._run(task_status)
+            outside.cancel_scope.cancel()
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop()
+
+    async def _run(self, task_status: TaskStatus[None]) -> None:
         with datadir.claimed(self.data):
             self._node = self._node or datadir.node_id(self.data)
             os.environ["OUTBOXD_DATA"] = str(self.data.resolve())
             async with self.broker.opened() as stream, self._databases():
-                # A stop that comes from outside as a cancellation is as orderly as any other.
-                with anyio.CancelScope(shield=True):
-                    await self._live(stream, task_status)
+                await self._live(stream, task_status)
 
     async def _live(self, stream: Stream, task_status: TaskStatus[None]) -> None:
         async with anyio.create_task_group() as work, anyio.create_task_group() as services:

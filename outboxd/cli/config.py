@@ -6,11 +6,12 @@ import click
 
 from outboxd.settings import Settings
 
+from .groups import Group
 from .options import with_output, with_settings
 from .output import Column, Output
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Which settings are in force, and from where.
 

@@ -17,6 +17,7 @@ from outboxd.settings import Settings
 
 from . import exits
 from .actions import report
+from .groups import Group
 from .options import (
     confirmed,
     filter_option,
@@ -35,7 +36,7 @@ _SAMPLE = 5
 Letter = tuple[str, int]
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """Dead letters: list, show; replay, discard.
 

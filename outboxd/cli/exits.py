@@ -66,10 +66,8 @@ def guarded(command: Callable[[], object]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except SystemExit as end:
-        return _ended(end)
-    except BrokenPipeError:
-        return _reader_left()
+    except SystemExit as end:  # the completion of shells ends so
+        return end.code if isinstance(end.code, int) else DONE
     except Exception:
         _log.exception("bug")
         say_error(f"this is a bug in outboxd: {_bug()}", f"please report it; {_where_logged()}")
@@ -102,14 +100,9 @@ def _click_hint(error: click.ClickException) -> str | None:
     return None if context is None else f"see {context.command_path} --help"
 
 
-def _ended(end: SystemExit) -> int:
-    """Click ends the process itself when whoever read our output has left."""
-    if isinstance(end.__context__, BrokenPipeError):
-        return _reader_left()
-    return end.code if isinstance(end.code, int) else FAILED
-
-
-def _reader_left() -> int:
+def reader_left() -> Stop:
     """``outboxd … | head``: nobody wants the rest; the interpreter must not complain either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return Stop(DONE)

@@ -10,11 +10,12 @@ from outboxd.settings import Settings
 from outboxd.store.control import Request
 
 from .actions import shown
+from .groups import Group
 from .options import with_output, with_settings
 from .output import Column, Output, ago, clock_time, colour_of, moment, stated
 
 
-@click.group()
+@click.group(cls=Group)
 def op() -> None:
     """Operations: who asked for what, and what became of it."""
 

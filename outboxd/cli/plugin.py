@@ -16,6 +16,7 @@ from outboxd.registry import Registry
 from outboxd.settings import Settings
 
 from . import exits
+from .groups import Group
 from .hosting import chosen, registry_of
 from .options import with_output, with_settings
 from .output import Column, Output, counted
@@ -39,7 +40,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     is_warning: bool = False
 
 
-@click.group()
+@click.group(cls=Group)
 def plugin() -> None:
     """Plugins: what they handle, and whether they fit together."""
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -35,11 +35,14 @@ _CLEAR = "\r\x1b[K"
 
 
 class Line:
-    """The line; it knows whether there is a terminal to draw it on."""
+    """The line; it knows whether there is a terminal to draw it on.
 
-    def __init__(self) -> None:
-        is_dumb = os.environ.get("TERM") == "dumb"
-        self.is_shown = sys.stderr.isatty() and not is_dumb
+    ``stream``: where it is drawn, stderr unless told otherwise.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.is_shown = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._text = ""
         self._drawn_at = float("-inf")
         self._samples: deque[tuple[float, int]] = deque(maxlen=PER_S * RATE_S)
@@ -72,14 +75,14 @@ class Line:
     def around(self, text: str) -> None:
         """A line of talk above the progress line."""
         if self.is_shown and self._text:
-            sys.stderr.write(_CLEAR)
-        click.echo(text, err=True)
+            self._stream.write(_CLEAR)
+        click.echo(text, file=self._stream)
         if self.is_shown and self._text:
             self._write(self._text)
 
     def _write(self, text: str) -> None:
-        sys.stderr.write(_CLEAR + text)
-        sys.stderr.flush()
+        self._stream.write(_CLEAR + text)
+        self._stream.flush()
 
 
 class Talk(logging.Handler):

@@ -14,6 +14,7 @@ from outboxd.monitor.filtering import SAGA_FIELDS, parse, term
 from outboxd.settings import Settings
 
 from .actions import report
+from .groups import Group
 from .options import (
     confirmed,
     filter_option,
@@ -42,7 +43,7 @@ _STATES = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def saga() -> None:
     """Workflows: list, show; cancel, retry, kill.
 

@@ -27,18 +27,23 @@ class Files:
     def participants(self) -> list[str]:
         """Who has a database here; raises ConfigError where outboxd never ran."""
         names = sorted(path.stem for path in self.data.glob("*.db") if path.name != control.FILE)
-        found = [name for name in names if reading.is_store(self._reader(name))]
+        found = [name for name in names if self.has(name)]
         if not found and not self.has_control():
             raise control.no_data(self.data)
         return found
 
     def has_control(self) -> bool:
-        path = self.data / control.FILE
-        return path.is_file() and reading.is_control(self._reader(control.NAME))
+        if not (self.data / control.FILE).is_file():
+            return False
+        with reading.snapshot(self._reader(control.NAME), control.FILE) as connection:
+            return reading.is_control(connection)
 
     def has(self, participant: str) -> bool:
-        path = self.data / f"{participant}.db"
-        return path.is_file() and reading.is_store(self._reader(participant))
+        name = f"{participant}.db"
+        if not (self.data / name).is_file():
+            return False
+        with reading.snapshot(self._reader(participant), name) as connection:
+            return reading.is_store(connection)
 
     @contextmanager
     def read(self, participant: str) -> Iterator[Connection]:

@@ -94,8 +94,7 @@ class Database:
 
     async def close(self) -> None:
         """Waits for what runs, then closes; queued functions are refused."""
-        self._is_closed = True
-        self._wake.set()
+        self._refuse()
         with anyio.CancelScope(shield=True):
             for lane, connection in (
                 (self._read_lane, self._reader),
@@ -103,24 +102,33 @@ class Database:
             ):
                 if connection is not None:
                     await anyio.to_thread.run_sync(connection.close, limiter=lane)
+
+    async def run(self) -> None:
+        """The pump: one transaction after another, until cancelled or closed."""
+        try:
+            while not self._is_closed:
+                if not self._queue:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+                jobs = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+                if jobs:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(
+                            self._commit, jobs, limiter=self._write_lane
+                        )
+                    for job in jobs:
+                        job.done.set()
+        finally:
+            self._refuse()  # without its pump nobody must wait for a commit
+
+    def _refuse(self) -> None:
+        self._is_closed = True
+        self._wake.set()
         refused = list(self._queue)
         self._queue.clear()
         self._fail(refused, Unavailable(f"{self.path.name} is closed"))
         for job in refused:
             job.done.set()
-
-    async def run(self) -> None:
-        """The pump: one transaction after another, until cancelled."""
-        while not self._is_closed:
-            if not self._queue:
-                self._wake = anyio.Event()
-                await self._wake.wait()
-            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-            if jobs:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._commit, jobs, limiter=self._write_lane)
-                for job in jobs:
-                    job.done.set()
 
     def beat(self) -> None:
         """The writer lane goes on to its next piece of work; called in its thread."""

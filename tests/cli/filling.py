@@ -22,6 +22,16 @@ HOUR = 3600.0
 EPOCH = 1000
 
 
+class Still:
+    """A clock that stands at ``NOW``."""
+
+    def now(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 @contextmanager
 def store(data: Path, name: str) -> Iterator[Connection]:
     """The writer of a participant's database, made if it is missing; commits at the end."""

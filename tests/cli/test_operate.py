@@ -1,4 +1,4 @@
-"""Requests: durable when asked for, checked as far as the catalog knows, told what became of them."""
+"""Requests: durable when asked for, checked against the catalog, and told what became of them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def test_a_key_may_stand_for_its_field(data: Path) -> None:
 
 def test_a_key_becomes_the_number_that_its_field_wants(data: Path) -> None:
     schema = b'{"$defs": {"Count": {"properties": {"n": {"type": "integer"}}}}}'
-    entry = CatalogEntry(type="Count", participant="a", kind="command", key_field="n", schema=schema)
+    entry = CatalogEntry(
+        type="Count", participant="a", kind="command", key_field="n", schema=schema
+    )
     filling.catalog(data, entry)
     assert arguments(operate.send(data, "Count", b"", key="7"))["data"] == {"n": 7}
 

@@ -46,7 +46,8 @@ class Books:
         ):
             waiting = self.value(
                 name,
-                "SELECT count(*) FROM outboxd_inbox WHERE sender = ? AND kind = ? AND letter IS NULL",
+                "SELECT count(*) FROM outboxd_inbox"
+                " WHERE sender = ? AND kind = ? AND letter IS NULL",
                 sender,
                 kind,
             )

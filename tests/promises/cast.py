@@ -1,4 +1,4 @@
-"""Three participants for tests: a desk that runs sagas, a worker of transactions, a courier of effects.
+"""Three participants for tests: a desk of sagas, a worker of transactions, a courier of effects.
 
 What each of them does is in the hands of the test: ``on_do`` and its like are called first and may
 raise or wait; then a row says that it was done. The tables count, so that twice is seen.

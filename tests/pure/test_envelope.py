@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,36 +86,46 @@ GOLDEN = {
             deadline=datetime(2023, 11, 14, 22, 13, 50, tzinfo=UTC),
             traceparent="00-a-b-01",
         ),
-        '{"specversion":"1.0","id":"orders/fulfil/o-1#1","type":"Pay","source":"orders",'
-        '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":5},'
-        '"kind":"command","correlationid":"orders/fulfil/o-1","causationid":"m-0",'
-        '"replyto":"orders","call":1,"deadline":"2023-11-14T22:13:50Z","traceparent":"00-a-b-01"}',
+        (
+            '{"specversion":"1.0","id":"orders/fulfil/o-1#1","type":"Pay","source":"orders",'
+            '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":5},'
+            '"kind":"command","correlationid":"orders/fulfil/o-1","causationid":"m-0",'
+            '"replyto":"orders","call":1,"deadline":"2023-11-14T22:13:50Z","traceparent":"00-a-b-01"}'
+        ),
     ),
     "event": (
         envelope(Paid(), source="payments", schemaversion=2),
-        '{"specversion":"1.0","id":"m-1","type":"Paid","source":"payments",'
-        '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":100},'
-        '"schemaversion":2}',
+        (
+            '{"specversion":"1.0","id":"m-1","type":"Paid","source":"payments",'
+            '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":100},'
+            '"schemaversion":2}'
+        ),
     ),
     "reply": (
         envelope(
             Paid(), id="m-1:ok", type="Pay", source="payments", kind="reply", call=1, outcome="ok"
         ),
-        '{"specversion":"1.0","id":"m-1:ok","type":"Pay","source":"payments",'
-        '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":100},'
-        '"kind":"reply","call":1,"outcome":"ok"}',
+        (
+            '{"specversion":"1.0","id":"m-1:ok","type":"Pay","source":"payments",'
+            '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1","cents":100},'
+            '"kind":"reply","call":1,"outcome":"ok"}'
+        ),
     ),
     "undo": (
         envelope(Void(), id="m-1~undo", kind="undo", undoes="m-1", idempotencykey="k"),
-        '{"specversion":"1.0","id":"m-1~undo","type":"Void","source":"orders",'
-        '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1"},'
-        '"kind":"undo","undoes":"m-1","idempotencykey":"k"}',
+        (
+            '{"specversion":"1.0","id":"m-1~undo","type":"Void","source":"orders",'
+            '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":{"order_id":"o-1"},'
+            '"kind":"undo","undoes":"m-1","idempotencykey":"k"}'
+        ),
     ),
     "close": (
         envelope(Pay(), id="m-1~undo", kind="close", undoes="m-1", data=msgspec.Raw(b"null")),
-        '{"specversion":"1.0","id":"m-1~undo","type":"Pay","source":"orders",'
-        '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":null,'
-        '"kind":"close","undoes":"m-1"}',
+        (
+            '{"specversion":"1.0","id":"m-1~undo","type":"Pay","source":"orders",'
+            '"time":"2023-11-14T22:13:20Z","subject":"o-1","data":null,'
+            '"kind":"close","undoes":"m-1"}'
+        ),
     ),
 }
 
@@ -153,8 +164,8 @@ def test_numbers_given_later_hold() -> None:
     assert (found.epoch, found.seq) == (3, 4)
 
 
-# BUG: numbered() cuts the last byte, whatever it is. An outbox row that another program inserted with
-# a newline at its end is published as no JSON, and becomes a dead letter of its receiver.
+# BUG: numbered() cuts the last byte, whatever it is. An outbox row that another program inserted
+# with a newline at its end is published as no JSON, and becomes a dead letter of its receiver.
 def test_numbers_join_a_document_that_ends_in_white_space() -> None:
     found = decode_envelope(numbered(document() + b"\n", 3, 4))
     assert (found.epoch, found.seq) == (3, 4)
@@ -256,11 +267,8 @@ def test_a_damaged_document_is_an_envelope_or_undecodable(data: st.DataObject) -
     body = bytearray(document(seq=7, data={"order_id": "é", "cents": [1, 2.5, None]}))
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        found = decode_envelope(bytes(body))
-        decode_data(found.data, Pay)
-    except Undecodable as err:
-        assert err.message
+    with suppress(Undecodable):
+        decode_data(decode_envelope(bytes(body)).data, Pay)
 
 
 @pytest.mark.parametrize(

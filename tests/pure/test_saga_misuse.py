@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -56,7 +57,7 @@ FOREIGN: dict[str, Callable[[Saga], Any]] = {
     # 'create_future'), so the saga is stuck on that and nobody says what to do instead.
     "asyncio.Event": lambda saga: asyncio.Event().wait(),
     "asyncio future": a_future,
-    "anyio.sleep(0)": lambda saga: anyio.sleep(0),
+    "anyio checkpoint": lambda saga: anyio.lowlevel.checkpoint(),
     "anyio.sleep(1)": lambda saga: anyio.sleep(1),
     "anyio.fail_after": an_anyio_timeout,
     "anyio task group": a_task_group,
@@ -105,8 +106,8 @@ def test_a_foreign_await_names_the_line_that_does_it() -> None:
         in_the_databases_thread(lambda: instance_of(code).start(AT))
 
 
-# BUG: saga._instead skips every file whose path contains "outboxd" or "asyncio", so nobody whose checkout
-# or home has such a name is told the line.
+# BUG: saga._instead skips every file whose path contains "outboxd" or "asyncio", so nobody whose
+# checkout has such a name is told the line.
 @pytest.mark.parametrize("path", ["/srv/outboxd/plugins/orders.py", "/srv/asyncio_shop/orders.py"])
 def test_a_foreign_await_names_the_line_wherever_the_plugin_lies(path: str) -> None:
     names: dict[str, Any] = {"asyncio": asyncio}

@@ -1,4 +1,4 @@
-"""The saga driver: what the code asks for, what it gets back, and what is to undo when it unwinds."""
+"""The saga driver: what the code asks for, what it gets back, and what is to undo in the end."""
 
 from __future__ import annotations
 
@@ -57,10 +57,8 @@ async def fulfil(saga: Saga, order: PlaceOrder) -> str:
 
 def test_a_saga_asks_for_one_step_after_another_until_it_returns() -> None:
     instance = instance_of(fulfil)
-    steps = [instance.start(AT)]
-    for value in ("o-1", Paid(cents=7), None, None, None):
-        steps.append(instance.resume(AT, value))
-    *asked, end = steps
+    answers = ("o-1", Paid(cents=7), None, None, None)
+    *asked, end = [instance.start(AT), *(instance.resume(AT, value) for value in answers)]
     assert end == Returned("o-1:7")
     assert [(s.pos, s.kind, s.name) for s in asked if isinstance(s, Step)] == [
         (1, "run", "create"),
@@ -80,12 +78,13 @@ def test_a_saga_asks_for_one_step_after_another_until_it_returns() -> None:
 
 def test_an_instance_knows_the_step_it_waits_for() -> None:
     instance = instance_of(fulfil)
-    assert instance.waiting is None
-    first = instance.start(AT)
-    assert instance.waiting == first
+    seen = [instance.waiting]
+    moved = [instance.start(AT)]
     for value in ("o-1", Paid(), None, None, None):
-        instance.resume(AT, value)
-    assert instance.waiting is None
+        seen.append(instance.waiting)
+        moved.append(instance.resume(AT, value))
+    seen.append(instance.waiting)
+    assert seen == [None, *moved[:-1], None]
 
 
 def test_a_saga_may_end_without_a_step() -> None:

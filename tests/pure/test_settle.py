@@ -1,4 +1,7 @@
-"""Numbers: what a receiver takes and a sender may forget; each rule alone. All: test_settle_model."""
+"""Numbers: what a receiver takes and a sender may forget; each rule alone.
+
+All rules at once: test_settle_model.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""A cast for each test, and sagas that are kept in memory or rebuilt for each move."""
+"""A cast for each test, and memories that are kept or made anew for each transaction."""
 
 from __future__ import annotations
 
-import sys
+import itertools
 
 import pytest
 
+from outboxd.store.connection import Database
 from tests.promises.cast import Cast
 
 
@@ -15,8 +16,9 @@ def cast() -> Cast:
 
 
 @pytest.fixture
-def rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No coroutine stays in memory: each move of a saga rebuilds it from its journal."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("outboxd.") and hasattr(module, "CACHE_LIMIT"):
-            monkeypatch.setattr(module, "CACHE_LIMIT", 0)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each transaction followed a failed one: coroutines, lanes, numbers are read again."""
+    counter = itertools.count(1)
+    monkeypatch.setattr(
+        Database, "rollbacks", property(lambda _: next(counter), lambda _, __: None), raising=False
+    )

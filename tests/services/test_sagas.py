@@ -23,14 +23,14 @@ from tests.promises.cast import (
     write,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
 
-@pytest.fixture(params=["kept", "rebuilt"], autouse=True)
+@pytest.fixture(params=["kept", "forgotten"], autouse=True)
 def memory(request: pytest.FixtureRequest) -> None:
     """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "rebuilt":
-        request.getfixturevalue("rebuilt")
+    if request.param == "forgotten":
+        request.getfixturevalue("forgetful")
 
 
 async def test_a_saga_completes_with_the_results_of_its_calls(cast: Cast, tmp_path: Path) -> None:
