@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -44,6 +45,11 @@ from .stream import Stream
 from .watchdog import Watchdog
 
 log = logging.getLogger("outboxd")
+
+SWITCH_S = 0.0005
+"""Beside a busy event loop each statement in a database's thread waits for the interpreter's lock
+
+at most so long; with Python's default of 5 ms a batch of 200 takes seconds."""
 
 POLL_S = 0.05
 STATUS_S = 1.0
@@ -166,6 +172,7 @@ class Runtime:
         with datadir.claimed(self.data):
             self._node = self._node or datadir.node_id(self.data)
             os.environ["OUTBOXD_DATA"] = str(self.data.resolve())
+            sys.setswitchinterval(SWITCH_S)
             async with self.broker.opened() as stream, self._databases():
                 await self._live(stream, task_status)
 

@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("outboxd")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A longer search may take longer."""
+    storm, limit = config.getoption("storm"), float(config.getini("timeout"))
+    for item in items:
+        if storm > 1 and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(limit * storm))
+
+
 @pytest.fixture(scope="session")
 def storm(pytestconfig: pytest.Config) -> int:
     """By how much this run is longer than the one on each commit."""

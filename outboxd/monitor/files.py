@@ -9,13 +9,18 @@ from pathlib import Path
 from outboxd.errors import NotFound
 from outboxd.store import control, reading
 from outboxd.store.connection import Connection, open_reader
+from outboxd.store.reading.amounts import Ended
 
 
 class Files:
-    """One reader per database; used by one thread at a time. ``close`` ends it."""
+    """One reader per database; used by one thread at a time. ``close`` ends it.
+
+    ``ended`` remembers what was counted of the ended sagas, which are many and change little.
+    """
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self.ended: dict[str, Ended] = {}
         self._readers: dict[str, Connection] = {}
         self._versions: dict[str, int] = {}
 

@@ -61,7 +61,8 @@ def overview(files: Files, now: float) -> Overview:
     participants = []
     for name in files.participants():
         with files.read(name) as connection:
-            participants.append(_health(connection, name))
+            files.ended[name] = amounts.ended_sagas(connection, files.ended.get(name))
+            participants.append(_health(connection, name, files.ended[name]))
     alive = daemon.read(files.data, now)
     return Overview(
         data=str(files.data),
@@ -73,7 +74,7 @@ def overview(files: Files, now: float) -> Overview:
     )
 
 
-def _health(connection: Connection, name: str) -> Health:
+def _health(connection: Connection, name: str, ended: amounts.Ended) -> Health:
     streams = amounts.streams(connection)
     inbox = amounts.inbox_count(connection)
     delayed, delayed_at = amounts.delayed(connection)
@@ -96,7 +97,7 @@ def _health(connection: Connection, name: str) -> Health:
         held=inbox.held,
         letters=letters,
         letters_oldest_at=_moment(letters_at),
-        sagas=amounts.saga_counts(connection),
+        sagas=amounts.open_sagas(connection) | ended.counts,
         next_at=_moment(next_at),
         next_what=next_what,
     )

@@ -33,8 +33,6 @@ _REFINED = ("retrying", "overdue", "running", "waiting")
 _LOOK_AHEAD = 5
 """A page filtered by a refined state is cut from so many times its rows."""
 
-_NO_CONDITION: Condition = ("1", [])
-
 
 class SagaRow(msgspec.Struct, frozen=True, kw_only=True):
     """One saga. ``state``: stuck, compensating, retrying, overdue, running, waiting, completed,
@@ -67,30 +65,23 @@ class SagaPage(msgspec.Struct, frozen=True, kw_only=True):
 def page(files: Files, terms: Sequence[Term], limit: int, now: float) -> SagaPage:
     """The sagas that match, trouble first."""
     terms = [_in_full(term) for term in terms]
-    names = asked(files, terms)
-    stored = [_stored(term) for term in filtering.without(terms, "participant")]
-    condition = where([term for term in stored if term.values], reading.SAGA_COLUMNS)
-    is_refined = any(term.field == "state" and set(term.values) & set(_REFINED) for term in terms)
-    wide = limit * _LOOK_AHEAD if is_refined else limit
-    urgent = _retried(files, wide)
+    search = _Search.of(terms, limit, now)
+    retried = _retried(files, search.limit)
     rows: list[SagaRow] = []
     matching = total = 0
-    for name in names:
+    for name in asked(files, terms):
         with files.read(name) as connection:
-            found = _candidates(connection, condition, urgent.get(name, []), wide, now)
+            found = search.candidates(connection, retried.get(name, []))
             calls = _by_saga(reading.calls(connection, list(found)))
-            counts = amounts.saga_counts(connection)
-            total += sum(counts.values())
-            if len(found) < wide or condition[0] == "1":
-                matching += len(found) if condition[0] != "1" else sum(counts.values())
-            else:
-                matching += reading.count_sagas(connection, condition)
+            here = sum(amounts.open_sagas(connection).values()) + amounts.ended_total(connection)
+            matching += search.matching(connection, len(found), here)
+            total += here
         places = _places(files, calls)
         rows += [_row(name, saga, calls.get(saga.id, []), places, now) for saga in found.values()]
     kept = [row for row in rows if filtering.allows(terms, "state", row.state)]
-    if is_refined:
-        matching = len(kept)
     kept.sort(key=_rank)
+    if search.is_refined:
+        matching = len(kept)
     return SagaPage(rows=tuple(kept[:limit]), matching=matching, total=total)
 
 
@@ -104,7 +95,7 @@ def find(files: Files, text: str) -> str:
         with files.read(name) as connection:
             names = reading.saga_names(connection, name)
             ids = [text, *(f"{name}/{saga}/{text}" for saga in names)]
-            found += [s.id for s in reading.sagas_by_id(connection, ids, _NO_CONDITION)]
+            found += reading.existing(connection, ids)
     if text in found:
         return text
     if not found:
@@ -143,22 +134,52 @@ def one(files: Files, saga_id: str, now: float) -> tuple[SagaRow, Instance, list
     return _row(participant, saga, waits, places, now), saga, waits
 
 
-def _candidates(
-    connection: Connection,
-    condition: Condition,
-    retried: list[str],
-    limit: int,
-    now: float,
-) -> dict[str, Instance]:
-    """At most some limits of sagas that hold the first ``limit`` of the list."""
-    found = reading.open_sagas(connection, "stuck", condition, limit)
-    found += reading.open_sagas(connection, "compensating", condition, limit)
-    urgent = [*retried, *reading.overdue_sagas(connection, now, limit)]
-    found += reading.sagas_by_id(connection, urgent, condition)
-    found += reading.open_sagas(connection, "running", condition, limit)
-    if len(found) < limit:
-        found += reading.ended_sagas(connection, condition, limit - len(found))
-    return {saga.id: saga for saga in found}
+class _Search(msgspec.Struct, frozen=True):
+    """A filter as the database can answer it: stored states, and a condition on the rest."""
+
+    wanted: tuple[str, ...]
+    condition: Condition
+    limit: int
+    now: float
+    is_refined: bool
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], limit: int, now: float) -> _Search:
+        wanted = tuple(s for s in (*amounts.OPEN, *amounts.ENDED) if _wants(terms, s))
+        rest = filtering.without(filtering.without(terms, "participant"), "state")
+        is_refined = any(t.field == "state" and set(t.values) & set(_REFINED) for t in terms)
+        wide = limit * _LOOK_AHEAD if is_refined else limit
+        return cls(wanted, where(rest, reading.SAGA_COLUMNS), wide, now, is_refined)
+
+    def candidates(self, connection: Connection, retried: list[str]) -> dict[str, Instance]:
+        """At most some limits of sagas, which hold the first ``limit`` of the list."""
+        found: list[Instance] = []
+        for state in ("stuck", "compensating"):
+            if state in self.wanted:
+                found += reading.open_sagas(connection, state, self.condition, self.limit)
+        if "running" in self.wanted:
+            urgent = [*retried, *reading.overdue_sagas(connection, self.now, self.limit)]
+            found += reading.sagas_by_id(connection, "running", urgent, self.condition)
+            found += reading.open_sagas(connection, "running", self.condition, self.limit)
+        ended = [state for state in amounts.ENDED if state in self.wanted]
+        if ended and len(found) < self.limit:
+            left = self.limit - len(found)
+            found += reading.ended_sagas(connection, ended, self.condition, left)
+        return {saga.id: saga for saga in found}
+
+    def matching(self, connection: Connection, found: int, total: int) -> int:
+        """How many match here; ``found`` of them are known, of ``total``."""
+        if len(self.wanted) == len(amounts.OPEN) + len(amounts.ENDED) and self.condition[0] == "1":
+            return total
+        if found < self.limit:
+            return found
+        return reading.count_sagas(connection, self.wanted, self.condition)
+
+
+def _wants(terms: Sequence[Term], state: str) -> bool:
+    """Whether the terms let a stored state pass; ``running`` stands for what people see of it."""
+    seen = _REFINED if state == "running" else (state,)
+    return any(filtering.allows(terms, "state", value) for value in seen)
 
 
 def _retried(files: Files, limit: int) -> dict[str, list[str]]:
@@ -256,12 +277,3 @@ def _in_full(term: Term) -> Term:
             )
         values += _WORDS.get(value, (value,))
     return Term("state", tuple(values), term.is_not)
-
-
-def _stored(term: Term) -> Term:
-    """The term as the database can answer it: refined states are all ``running`` there."""
-    if term.field != "state":
-        return term
-    if term.is_not:
-        return Term("state", tuple(v for v in term.values if v not in _REFINED), True)
-    return Term("state", tuple({"running" if v in _REFINED else v for v in term.values}))

@@ -89,15 +89,50 @@ def open_letters(connection: Connection) -> tuple[int, float | None]:
     return row
 
 
-def saga_counts(connection: Connection) -> dict[str, int]:
-    """State to number of sagas; the open ones by index outboxd_saga_open."""
-    counts = dict.fromkeys((*OPEN, *ENDED), 0)
-    for condition in ("ended_at IS NULL", "ended_at IS NOT NULL"):
-        found = connection.execute(
-            f"SELECT state, COUNT(*) FROM outboxd_saga WHERE {condition} GROUP BY state"
-        )
-        counts.update(found.fetchall())
-    return counts
+def open_sagas(connection: Connection) -> dict[str, int]:
+    """State to number of open sagas (index outboxd_saga_open)."""
+    found = connection.execute(
+        "SELECT state, COUNT(*) FROM outboxd_saga WHERE ended_at IS NULL GROUP BY state"
+    )
+    return dict.fromkeys(OPEN, 0) | dict(found.fetchall())
+
+
+def ended_total(connection: Connection) -> int:
+    """How many sagas have ended (index outboxd_saga_ended alone: milliseconds for a million)."""
+    count: int = connection.execute(
+        "SELECT COUNT(*) FROM outboxd_saga WHERE ended_at IS NOT NULL"
+    ).fetchone()[0]
+    return count
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """State to number of ended sagas, and the latest end among them."""
+
+    counts: dict[str, int]
+    last_at: float
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def ended_sagas(connection: Connection, known: Ended | None = None) -> Ended:
+    """The ended sagas by state: all of them once, then only what ended since ``known``.
+
+    By index outboxd_saga_ended; where the sum does not agree (old ones were pruned), all anew.
+    """
+    known = known or Ended(dict.fromkeys(ENDED, 0), float("-inf"))
+    counts, last_at = dict(known.counts), known.last_at
+    for state, number, latest in connection.execute(
+        "SELECT state, COUNT(*), MAX(ended_at) FROM outboxd_saga WHERE ended_at > ? GROUP BY state",
+        (known.last_at,),
+    ).fetchall():
+        counts[state] += number
+        last_at = max(last_at, latest)
+    found = Ended(counts, last_at)
+    if known.total and found.total != ended_total(connection):
+        return ended_sagas(connection)
+    return found
 
 
 def next_timer(connection: Connection) -> tuple[float, str] | None:

@@ -114,32 +114,46 @@ def open_sagas(
     return [Instance(*row) for row in found.fetchall()]
 
 
-def ended_sagas(connection: Connection, condition: Condition, limit: int) -> list[Instance]:
-    """Ended sagas, the latest first (index outboxd_saga_ended)."""
+def ended_sagas(
+    connection: Connection, states: Sequence[str], condition: Condition, limit: int
+) -> list[Instance]:
+    """Ended sagas of these states, the latest first (index outboxd_saga_ended)."""
     sql, args = condition
     found = connection.execute(
-        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE ended_at IS NOT NULL AND {sql} "
-        "ORDER BY ended_at DESC LIMIT ?",
-        (*args, limit),
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE ended_at IS NOT NULL "
+        f"AND state IN ({places(states)}) AND {sql} ORDER BY ended_at DESC LIMIT ?",
+        (*states, *args, limit),
     )
     return [Instance(*row) for row in found.fetchall()]
 
 
-def sagas_by_id(connection: Connection, ids: Sequence[str], condition: Condition) -> list[Instance]:
-    """Those of ``ids`` that are here and match (primary key)."""
+def sagas_by_id(
+    connection: Connection, state: str, ids: Sequence[str], condition: Condition
+) -> list[Instance]:
+    """Those of ``ids`` that are here, in that state, and match (primary key)."""
     sql, args = condition
     found = connection.execute(
-        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE id IN ({places(ids)}) AND {sql}",
-        (*ids, *args),
+        f"SELECT {_INSTANCE} FROM outboxd_saga WHERE id IN ({places(ids)}) AND state = ? AND {sql}",
+        (*ids, state, *args),
     )
     return [Instance(*row) for row in found.fetchall()]
 
 
-def count_sagas(connection: Connection, condition: Condition) -> int:
-    """How many match: one pass over all sagas."""
+def existing(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of ``ids`` that are sagas here (primary key)."""
+    found = connection.execute(f"SELECT id FROM outboxd_saga WHERE id IN ({places(ids)})", ids)
+    return [row[0] for row in found.fetchall()]
+
+
+def count_sagas(connection: Connection, states: Sequence[str], condition: Condition) -> int:
+    """How many are in these states and match (indexes outboxd_saga_open and outboxd_saga_ended)."""
     sql, args = condition
     count: int = connection.execute(
-        f"SELECT COUNT(*) FROM outboxd_saga WHERE {sql}", args
+        "SELECT (SELECT COUNT(*) FROM outboxd_saga WHERE ended_at IS NULL "
+        f"AND state IN ({places(states)}) AND {sql}) + "
+        "(SELECT COUNT(*) FROM outboxd_saga WHERE ended_at IS NOT NULL "
+        f"AND state IN ({places(states)}) AND {sql})",
+        (*states, *args, *states, *args),
     ).fetchone()[0]
     return count
 
