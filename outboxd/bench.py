@@ -227,7 +227,7 @@ def _resident_mb() -> float:
 
 def _has_uvloop() -> bool:
     try:
-        import uvloop  # noqa: F401
+        import uvloop  # noqa: F401 - asked for, not used
     except ImportError:
         return False
     return True

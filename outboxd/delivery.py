@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import requests, retry, settle
+from . import requests, retry, settle, standing
 from .batch import NEVER, Batch, Outcome, Started
 from .clock import Clock
 from .closing import Closing
@@ -25,7 +25,7 @@ from .letters import Letters
 from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
 from .settle import Receipt
-from .store import fence, inbox, meta, outbox, timers
+from .store import fence, inbox, journal, meta, outbox, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held, Sender
@@ -163,6 +163,9 @@ class Delivery:
                     envelope = self._own_due(batch, saga_id, pos)
                     self.holding.count_local(batch)
                     self._admit(batch, envelope, encode(envelope), LOCAL_KEY, False)
+            patience = batch.now - retry.PATIENT_BUDGET_S
+            for saga_id, pos, name in journal.unanswered(connection, patience, limit):
+                standing.stick_unanswered(self.conductor, batch, saga_id, pos, name)
             batch.write_out()
             batch.wake_by(self._next_due(connection))
         return batch.outcome
@@ -280,21 +283,22 @@ class Delivery:
         self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
     ) -> None:
         """A message without numbers: (source, id) is taken once, other content is refused."""
-        mark = zlib.crc32(bytes(envelope.data), zlib.crc32(envelope.type.encode()))
-        seen = inbox.seen_mark(batch.connection, envelope.source, envelope.id)
-        if seen == mark:
+        data, source = bytes(envelope.data), envelope.source
+        mark = zlib.crc32(data, zlib.crc32(envelope.type.encode()))
+        seen = inbox.seen_mark(batch.connection, source, envelope.id)
+        if seen is None:
+            inbox.see(batch.connection, source, envelope.id, mark, batch.now)
+            self.holding.count_local(batch)
+            self._admit(batch, envelope, body, LOCAL_KEY, is_suspect)
             return
+        other = f"{envelope.id}#{mark:08x}"
+        if seen == mark or inbox.seen_mark(batch.connection, source, other) is not None:
+            return
+        inbox.see(batch.connection, source, other, mark, batch.now)
         self.holding.count_local(batch)
-        if seen is not None:
-            error = Unrecoverable(
-                f"{envelope.source} sent {envelope.id} before, with other content"
-            )
-            self.letters.bury(
-                batch, self.holding.new(batch, envelope, body, LOCAL_KEY), envelope, error
-            )
-            return
-        inbox.see(batch.connection, envelope.source, envelope.id, mark, batch.now)
-        self._admit(batch, envelope, body, LOCAL_KEY, is_suspect)
+        error = Unrecoverable(f"{source} sent {envelope.id} before, with other content")
+        held = self.holding.new(batch, envelope, body, LOCAL_KEY)
+        self.letters.bury(batch, held, envelope, error)
 
     def _admit(
         self, batch: Batch, envelope: Envelope, body: bytes, key: tuple[str, str], is_suspect: bool
@@ -439,8 +443,10 @@ class Delivery:
         self.epoch = meta.get(connection, "epoch") or 0
 
     def _next_due(self, connection: Connection) -> float:
-        """When the next held message, timer or delayed send falls due."""
+        """When the next held message, timer, delayed send or silent undo falls due."""
+        asked_at = journal.first_unanswered(connection)
         found = (
+            None if asked_at is None else asked_at + retry.PATIENT_BUDGET_S,
             self.holding.lanes.next_due(),
             timers.next_due(connection),
             outbox.next_due(connection),

@@ -208,7 +208,7 @@ def decode_data(data: bytes | msgspec.Raw, wanted: Any) -> Any:
 
 def numbered(body: bytes, epoch: int, seq: int) -> bytes:
     """The document with its numbers; they join at publishing, so a stored row never changes."""
-    return b'%b,"epoch":%d,"seq":%d}' % (body[:-1], epoch, seq)
+    return b'%b,"epoch":%d,"seq":%d}' % (body.rstrip()[:-1], epoch, seq)
 
 
 def fingerprint(name: str, data: bytes | msgspec.Raw) -> int:

@@ -39,6 +39,16 @@ def unstick(conductor: Conductor, live: Live, *kinds: str) -> None:
         row.stuck = row.detail = None
 
 
+def stick_unanswered(conductor: Conductor, batch: Batch, saga_id: str, pos: int, name: str) -> None:
+    """An undo was not answered within the patient budget: nothing waits silently."""
+    live = conductor.book.find(batch, saga_id)
+    if live is None:
+        return
+    conductor.book.set_undo(batch, live, pos, name, "sent")  # looked at again after as long
+    if live.row.state != "stuck" and live.row.ended_at is None:
+        stick(conductor, batch, live, "undo", f"{name} was not answered for a day")
+
+
 def stick_on_bug(
     conductor: Conductor,
     batch: Batch,
@@ -71,8 +81,8 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
         raise Refused(f"{saga_id} is {row.state}, not stuck")
     if row.stuck in ("letter", "undo"):
         raise Refused(
-            f"{saga_id} is stuck on a dead letter: {row.detail}",
-            hint="`outboxd dead replay LETTER` lets it go on",
+            f"{saga_id} waits for another participant: {row.detail}",
+            hint="`outboxd dead replay LETTER` lets it go on, as does the answer it waits for",
         )
     was_forward = row.stuck == "forward"
     unstick(conductor, live, row.stuck or "")

@@ -29,7 +29,7 @@ from .runtime import Handle, Runtime
 from .store import control, journal
 from .store.control import Request
 from .store.journal import SagaRow
-from .stream import BrokerError, Claimed, Entry, Marker, Position, Published, Server, Stream
+from .stream import NO_ID, BrokerError, Claimed, Entry, Marker, Position, Published, Server, Stream
 
 T = TypeVar("T")
 
@@ -117,6 +117,23 @@ CALM = Faults()
 Moment = Literal["publish_before", "publish_after", "read_after", "ack_before", "ack_after"]
 
 
+class _Hold:
+    """What of a stream is kept back from its groups."""
+
+    def __init__(self, at: bytes) -> None:
+        self.at = at
+        self.over = anyio.Event()
+        self.kept: dict[str, list[Entry]] = {}
+
+    def let_through(self, group: str, found: list[Entry]) -> list[Entry]:
+        """What comes before the entry at which the hold begins."""
+        for place, entry in enumerate(found):
+            if self.at in (entry.body or b""):
+                self.kept[group] = found[place:]
+                return found[:place]
+        return found
+
+
 class FaultyStream:
     """A broker that hurts: wraps a MemoryStream or a RedisStream.
 
@@ -137,7 +154,8 @@ class FaultyStream:
         self._chance = chance or random.Random(0)
         self._forget_all = forget_all
         self._failing: list[Moment] = []
-        self._held: dict[str, anyio.Event] = {}
+        self._holds: dict[str, _Hold] = {}
+        self._kept: dict[tuple[str, str], list[Entry]] = {}
 
     def fail(self, moment: Moment, times: int = 1) -> None:
         """The next ``times`` calls fail at that moment."""
@@ -152,13 +170,15 @@ class FaultyStream:
         else:
             raise NotFound("this broker has no way to forget", hint="give forget_all=")
 
-    def hold(self, stream: str) -> None:
-        """What lies in ``stream`` and is still unread is delivered only after ``release``."""
-        self._held.setdefault(stream, anyio.Event())
+    def hold(self, stream: str, at: bytes = b"") -> None:
+        """Delivers nothing more of ``stream``, from the first entry on that contains ``at``."""
+        self._holds[stream] = _Hold(at)
 
     def release(self, stream: str) -> None:
-        """Ends a ``hold``."""
-        self._held.pop(stream).set()
+        """Ends a ``hold``: what was kept comes next."""
+        hold = self._holds.pop(stream)
+        self._kept |= {(stream, group): kept for group, kept in hold.kept.items()}
+        hold.over.set()
 
     async def connect(self) -> Server:
         return await self.broker.connect()
@@ -191,16 +211,20 @@ class FaultyStream:
         block_s: float | None,
         own: bytes | None = None,
     ) -> list[Entry]:
-        if own is None and stream in self._held:
+        hold = self._holds.get(stream)
+        if own is None and hold is None and (kept := self._kept.pop((stream, group), None)):
+            return kept
+        if own is None and hold is not None and group in hold.kept:
             with anyio.move_on_after(block_s):
-                await self._held[stream].wait()
+                await hold.over.wait()
             return []
         found = await self.broker.read(
             stream, group, consumer, count=count, block_s=block_s, own=own
         )
         if found:
             self._maybe_fail("read_after")
-        return found
+        hold = self._holds.get(stream)
+        return found if hold is None or own is not None else hold.let_through(group, found)
 
     async def ack(
         self,
@@ -224,6 +248,8 @@ class FaultyStream:
         cursor: bytes,
         count: int,
     ) -> Claimed:
+        if stream in self._holds:
+            return Claimed(NO_ID, [], [])
         return await self.broker.claim(
             stream, group, consumer, min_idle_s=min_idle_s, cursor=cursor, count=count
         )

@@ -54,8 +54,8 @@ def _turn() -> Iterator[None]:
     """One lane at a time runs Python; their COMMITs overlap.
 
     Several threads that hand the interpreter's lock to each other after every statement use a
-    quarter more of the processor. A lane whose turn does not come soon (a slow handler in another one)
-    goes on without it: nobody is held up for longer than TURN_S seconds.
+    quarter more of the processor. A lane whose turn does not come soon (a slow handler in another
+    one) goes on without it: nobody is held up for longer than TURN_S seconds.
     """
     has_turn = _TURN.acquire(timeout=TURN_S)
     try:
@@ -135,9 +135,7 @@ class Database:
                 jobs = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
                 if jobs:
                     with anyio.CancelScope(shield=True):
-                        await anyio.to_thread.run_sync(
-                            self._commit, jobs, limiter=self._write_lane
-                        )
+                        await anyio.to_thread.run_sync(self._commit, jobs, limiter=self._write_lane)
                     for job in jobs:
                         job.done.set()
         finally:

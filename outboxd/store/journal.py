@@ -144,6 +144,24 @@ def undos_of(connection: Connection, saga_id: str) -> dict[int, str]:
     return dict(found.fetchall())
 
 
+def unanswered(connection: Connection, before: float, limit: int) -> list[tuple[str, int, str]]:
+    """(saga, position, name) of undos asked for before ``before`` (index outboxd_undo_sent)."""
+    found = connection.execute(
+        "SELECT saga, pos, name FROM outboxd_undo WHERE state = 'sent' AND at < ? "
+        "ORDER BY at LIMIT ?",
+        (before, limit),
+    )
+    return found.fetchall()
+
+
+def first_unanswered(connection: Connection) -> float | None:
+    """When the oldest undo without an answer was asked for (index outboxd_undo_sent)."""
+    at: float | None = connection.execute(
+        "SELECT MIN(at) FROM outboxd_undo WHERE state = 'sent'"
+    ).fetchone()[0]
+    return at
+
+
 def add_waiter(connection: Connection, saga_id: str, message_id: str, body: bytes) -> None:
     connection.execute(
         "INSERT OR IGNORE INTO outboxd_waiter VALUES (?, ?, ?)", (saga_id, message_id, body)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from outboxd import (
     Command,
@@ -21,10 +22,12 @@ from outboxd import (
     Policy,
     Reject,
     Rejected,
+    Retry,
     Saga,
     Tx,
 )
 from outboxd.memory_stream import MemoryStream
+from outboxd.message import Envelope, decode_envelope, in_stream
 from outboxd.testing import FakeClock, FaultyStream, Harness, running, wait_until
 from tests.promises.books import Books
 
@@ -155,6 +158,14 @@ class Cast:
             self.on_act = gate
         return gate
 
+    def later(self, *_: Any) -> None:
+        """As a hook of the worker: it asks to be tried again in 15 s."""
+        raise Retry("not yet", after=15)
+
+    async def outside(self) -> None:
+        """What a saga must not await."""
+        await anyio.lowlevel.checkpoint()
+
     def mend(self) -> None:
         """Every hook does nothing again."""
         self.on_do = self.on_undo = nothing
@@ -233,6 +244,12 @@ async def log(harness: Harness, participant: str, id: str | None = None) -> list
         participant, "SELECT what FROM log WHERE ?1 IS NULL OR id = ?1 ORDER BY n", id
     )
     return found
+
+
+def sent_to(harness: Harness, participant: str) -> list[Envelope]:
+    """What was published to a participant, in order, repetitions too."""
+    stream = in_stream(participant)
+    return [decode_envelope(body) for to, body in harness.stream.seen if to == stream]
 
 
 async def letters(harness: Harness, participant: str) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from tests.promises.cast import (
     write,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["kept", "forgotten"], autouse=True)

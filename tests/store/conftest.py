@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,22 @@ from outboxd.store.connection import Connection, Database, open_writer
 from outboxd.store.schema import migrate_own
 
 
-@pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    """A writer with outboxd's own tables; each statement commits by itself."""
-    connection = open_writer(tmp_path / "payments.db")
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with outboxd's own tables, to be copied: making it costs syncs of the disk."""
+    path = tmp_path_factory.mktemp("migrated") / "payments.db"
+    connection = open_writer(path)
+    connection.execute("BEGIN")
     migrate_own(connection)
+    connection.execute("COMMIT")
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def connection(tmp_path: Path, migrated: Path) -> Iterator[Connection]:
+    """A writer with outboxd's own tables; each statement commits by itself."""
+    connection = open_writer(Path(shutil.copy(migrated, tmp_path)))
     yield connection
     connection.close()
 

@@ -23,6 +23,7 @@ from outboxd.store.connection import (
     sqlite_version,
 )
 from tests.conftest import wait_until
+from tests.store.conftest import pumped
 
 pytestmark = pytest.mark.anyio
 
@@ -73,10 +74,9 @@ class Gate:
         self._opened.set()
 
 
-async def together(database: Database, *works: Work) -> list[Any]:
-    """What came of functions that were queued while the lane was held: a value or an exception."""
+async def at_once(database: Database, *works: Work) -> list[Any]:
+    """What came of functions that were queued at one moment: a value or an exception for each."""
     results: list[Any] = [None] * len(works)
-    gate = Gate()
 
     async def one(place: int, work: Work) -> None:
         try:
@@ -85,10 +85,23 @@ async def together(database: Database, *works: Work) -> list[Any]:
             results[place] = err
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(database.write, gate)
-        await wait_until(gate.has_begun.is_set, "the lane is held")
         for place, work in enumerate(works):
             tasks.start_soon(one, place, work)
+    return results
+
+
+async def together(database: Database, *works: Work) -> list[Any]:
+    """The same for functions that had to wait, and so surely share a transaction."""
+    results: list[Any] = []
+    gate = Gate()
+
+    async def queue() -> None:
+        results.extend(await at_once(database, *works))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(database.write, gate)
+        await wait_until(gate.has_begun.is_set, "the lane is held")
+        tasks.start_soon(queue)
         await anyio.wait_all_tasks_blocked()
         gate.open()
     return results
@@ -155,8 +168,8 @@ async def test_an_interrupt_in_a_function_reaches_its_caller(database: Database)
     assert await database.write(put("a")) == "a"
 
 
-# BUG: Database._run_one maps every sqlite3.Error, also a violated constraint of the function's own SQL,
-# to Unavailable. An effect whose ctx.commit(record, …) breaks a UNIQUE is therefore taken for a
+# BUG: Database._run_one maps every sqlite3.Error, also a violated constraint of the function's own
+# SQL, to Unavailable. An effect whose ctx.commit(record, …) breaks a UNIQUE is taken for a
 # database that is away: Effects.run gives the attempt back, uncounted, every 0.5 s, for ever.
 async def test_a_violated_constraint_is_the_functions_own_error(database: Database) -> None:
     await database.write(put("a"))
@@ -194,13 +207,12 @@ async def test_a_cancelled_pump_finishes_the_transaction_in_hand(tmp_path: Path)
     async def ask() -> None:
         results.append(await database.write(create))
 
-    async with anyio.create_task_group() as tasks:
-        async with anyio.create_task_group() as pump:
-            pump.start_soon(database.run)
-            tasks.start_soon(ask)
-            await wait_until(gate.has_begun.is_set, "the transaction is open")
-            pump.cancel_scope.cancel()
-            gate.open()
+    async with anyio.create_task_group() as tasks, anyio.create_task_group() as pump:
+        pump.start_soon(database.run)
+        tasks.start_soon(ask)
+        await wait_until(gate.has_begun.is_set, "the transaction is open")
+        pump.cancel_scope.cancel()
+        gate.open()
     assert results == ["done"]
     assert database.commits == 1
     await database.close()
@@ -242,12 +254,11 @@ async def test_a_full_disk_that_undoes_one_statement_fails_one_function(
             "LIMIT 100) SELECT hex(zeroblob(20000)) || i FROM c"
         )
 
-    first, failed, last = await together(database, put("a"), fill_many, put("b"))
-    assert (first, last) == ("a", "b")
     await database.write(limit_pages(2))
-    first, failed, last = await together(database, put("c"), fill_many, put("d"))
+    first, failed, last = await together(database, put("a"), fill_many, put("b"))
     assert isinstance(failed, StoreBroken)
-    assert (first, last) == ("c", "d")
+    assert (first, last) == ("a", "b")
+    assert await database.read(notes) == ["a", "b"]
 
 
 async def test_an_own_error_about_a_full_disk_fails_all_the_same(database: Database) -> None:
@@ -263,11 +274,11 @@ async def test_an_own_error_about_a_full_disk_fails_all_the_same(database: Datab
 
 
 async def test_a_function_that_ends_the_transaction_fails_all_of_it(database: Database) -> None:
-    def commits(connection: Connection) -> None:
+    def ends_it(connection: Connection) -> None:
         connection.execute("ROLLBACK")
 
     before = database.rollbacks
-    results = await together(database, put("a"), commits, put("b"))
+    results = await together(database, put("a"), ends_it, put("b"))
     assert all(isinstance(result, Unavailable) for result in results)
     assert await database.read(notes) == []
     assert database.rollbacks > before
@@ -280,28 +291,13 @@ async def test_a_database_that_another_connection_holds_is_unavailable(
     other = sqlite3.connect(tmp_path / "payments.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     before = database.rollbacks
-    results = await together_without_gate(database, put("a"), put("b"))
+    results = await at_once(database, put("a"), put("b"))
     assert [type(result) for result in results] == [Unavailable] * 2
     assert "SQLITE_BUSY" in results[0].message
     assert database.rollbacks == before + 1
     other.execute("ROLLBACK")
     other.close()
     assert await database.write(put("a")) == "a"
-
-
-async def together_without_gate(database: Database, *works: Work) -> list[Any]:
-    results: list[Any] = []
-
-    async def one(work: Work) -> None:
-        try:
-            results.append(await database.write(work))
-        except Unavailable as err:
-            results.append(err)
-
-    async with anyio.create_task_group() as tasks:
-        for work in works:
-            tasks.start_soon(one, work)
-    return results
 
 
 async def test_a_commit_that_fails_keeps_nothing(database: Database) -> None:
@@ -321,42 +317,24 @@ async def test_a_commit_that_fails_keeps_nothing(database: Database) -> None:
     assert await database.read(notes) == []
 
 
-async def test_a_damaged_file_is_a_broken_store(database: Database, tmp_path: Path) -> None:
-    for i in range(200):
-        await database.write(put(f"{i}" * 500))
-    await database.write(lambda cx: cx.execute("SELECT 1"))
-    path = tmp_path / "copy.db"
-    await database.read(lambda cx: cx.execute("SELECT 1").fetchone())
-    copied = open_writer(tmp_path / "payments.db")
-    copied.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    copied.close()
-    data = bytearray((tmp_path / "payments.db").read_bytes())
-    data[4096:] = b"\xab" * (len(data) - 4096)
-    path.write_bytes(data)
-    async with open_database(path) as damaged:
-        with pytest.raises(StoreBroken, match="SQLITE_CORRUPT"):
-            await damaged.read(notes)
+async def test_a_damaged_file_is_a_broken_store(tmp_path: Path) -> None:
+    path = tmp_path / "payments.db"
+    async with pumped(path) as database:
+        await at_once(database, *(put(f"{i}" * 500) for i in range(50)))
+    sound = path.read_bytes()
+    path.write_bytes(sound[:4096] + b"\xab" * (len(sound) - 4096))
+    database = Database(path)
+    await database.open()
+    with pytest.raises(StoreBroken, match="SQLITE_CORRUPT"):
+        await database.read(notes)
+    await database.close()
 
 
 # Closing.
 
 
-class open_database:  # noqa: N801 - reads as the context manager that it is
-    """A database without a pump."""
-
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
-
-    async def __aenter__(self) -> Database:
-        await self._database.open()
-        return self._database
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._database.close()
-
-
 async def test_a_closed_database_refuses(tmp_path: Path) -> None:
-    async with open_database(tmp_path / "payments.db") as database:
+    async with pumped(tmp_path / "payments.db") as database:
         pass
     with pytest.raises(Unavailable, match=r"payments\.db is closed"):
         await database.write(lambda cx: None)

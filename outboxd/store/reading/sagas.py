@@ -8,6 +8,7 @@ import msgspec
 
 from outboxd.store.connection import Connection
 
+from .amounts import OPEN
 from .filters import Column, Condition, places
 
 SAGA_COLUMNS = {
@@ -18,7 +19,6 @@ SAGA_COLUMNS = {
     "error": Column(
         "COALESCE(reason, '') || ' ' || COALESCE(stuck, '') || ' ' || COALESCE(detail, '')"
     ),
-    "state": Column("state", "is"),
     "age": Column("(julianday('now') - 2440587.5) * 86400.0 - started_at", "number"),
 }
 
@@ -146,16 +146,20 @@ def existing(connection: Connection, ids: Sequence[str]) -> list[str]:
 
 
 def count_sagas(connection: Connection, states: Sequence[str], condition: Condition) -> int:
-    """How many are in these states and match (indexes outboxd_saga_open and outboxd_saga_ended)."""
+    """How many are in these states and match (index outboxd_saga_open; one pass of the ended)."""
     sql, args = condition
-    count: int = connection.execute(
-        "SELECT (SELECT COUNT(*) FROM outboxd_saga WHERE ended_at IS NULL "
-        f"AND state IN ({places(states)}) AND {sql}) + "
-        "(SELECT COUNT(*) FROM outboxd_saga WHERE ended_at IS NOT NULL "
-        f"AND state IN ({places(states)}) AND {sql})",
-        (*states, *args, *states, *args),
-    ).fetchone()[0]
-    return count
+    total = 0
+    for is_open, chosen in (
+        ("ended_at IS NULL", [state for state in states if state in OPEN]),
+        ("ended_at IS NOT NULL", [state for state in states if state not in OPEN]),
+    ):
+        if chosen:
+            total += connection.execute(
+                f"SELECT COUNT(*) FROM outboxd_saga WHERE {is_open} "
+                f"AND state IN ({places(chosen)}) AND {sql}",
+                (*chosen, *args),
+            ).fetchone()[0]
+    return total
 
 
 def overdue_sagas(connection: Connection, now: float, limit: int) -> list[str]:

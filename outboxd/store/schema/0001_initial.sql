@@ -199,6 +199,8 @@ CREATE TABLE outboxd_undo (
     PRIMARY KEY (saga, pos)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX outboxd_undo_sent ON outboxd_undo (at) WHERE state = 'sent';
+
 -- Further starts of a saga that runs: each is answered with the first one's result.
 CREATE TABLE outboxd_waiter (
     saga TEXT NOT NULL,
