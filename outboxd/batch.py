@@ -42,6 +42,7 @@ class Outcome(msgspec.Struct):
     started: list[Started] = []
     notes: list[tuple[str, dict[str, object]]] = []
     ended: list[str] = []
+    sagas: dict[str, str | None] = {}
     answer: str = ""
     taken: int = 0
     wake_at: float = NEVER

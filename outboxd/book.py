@@ -69,8 +69,7 @@ class Book:
         """Forgets all and counts anew."""
         for saga_id in list(self._live):
             self.forget(saga_id)
-        counts = connection.execute("SELECT state, COUNT(*) FROM outboxd_saga GROUP BY state")
-        self.tally = Tally(**dict(counts.fetchall()))
+        self.tally = Tally(**journal.counts(connection))
 
     def checkpoint(self) -> None:
         """A message begins."""

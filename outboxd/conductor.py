@@ -69,7 +69,9 @@ class Conductor:
         message = decode_data(envelope.data, kind.message)
         key = key_of(message) or ""
         round_ = 1
+        found = batch.outcome.sagas
         while (live := self.book.find(batch, self.id_of(kind, key, round_))) is not None:
+            found[envelope.id] = live.row.id
             if decode_envelope(live.row.start).id == envelope.id:
                 self._same_start(batch, envelope, live, kind, message)
                 return
@@ -77,6 +79,7 @@ class Conductor:
                 self._start_again(batch, envelope, body, kind, live)
                 return
             round_ += 1
+        found[envelope.id] = self.id_of(kind, key, round_)
         self._begin(batch, self.add(batch, kind, key, round_, body), kind, message)
 
     def add(self, batch: Batch, kind: SagaKind, key: str, round_: int, body: bytes) -> Live:
@@ -117,6 +120,7 @@ class Conductor:
         self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind, live: Live
     ) -> None:
         if kind.spec.again == "refuse":
+            batch.outcome.sagas[envelope.id] = None
             raise Reject(f"{live.row.id} was started before")
         if live.row.ended_at is not None:
             self.ending.answer(batch, envelope, live)

@@ -19,6 +19,7 @@ from .clock import Clock
 from .committer import Committer
 from .delivery import Delivery
 from .errors import Unavailable
+from .quarantine import Quarantine
 from .stream import Entry, NoGroup, Stream
 from .wake import Outage
 
@@ -50,6 +51,7 @@ class Consumer:
         *,
         are_suspect: bool,
         cut_at: float | None,
+        quarantine: Quarantine,
         on_outage: Callable[[str | None], None],
     ) -> None:
         self.source = source
@@ -61,6 +63,7 @@ class Consumer:
         self._node = node
         self._clock = clock
         self._are_suspect = are_suspect
+        self._quarantine = quarantine
         self._on_outage = on_outage
         self._claim_at = 0.0
         self._cursor = b"0-0"
@@ -109,6 +112,7 @@ class Consumer:
         self._are_suspect = False
 
     async def _read_new(self) -> None:
+        await self._quarantine.until_clear()
         entries = await self._read(own=None)
         if entries:
             await self._take(entries, are_suspect=False)

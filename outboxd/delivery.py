@@ -7,35 +7,29 @@ So after COMMIT the whole batch may be acked, and ``accepted`` stands at the las
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import requests, retry, settle, standing
+from . import requests, retry, standing
+from .arrival import Arrival
 from .batch import NEVER, Batch, Outcome, Started
 from .clock import Clock
 from .closing import Closing
 from .conductor import Conductor
-from .errors import Unrecoverable
 from .failing import Failing, Unroutable
 from .holding import LOCAL, LOCAL_KEY, Holding
 from .lanes import RUNNING, WAITING
 from .letters import Letters
-from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
+from .message import Envelope, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
-from .settle import Receipt
 from .store import fence, inbox, journal, meta, outbox, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
-from .store.inbox import Held, Sender
+from .store.inbox import Held
 from .store.meta import Identity
 from .subscribing import Subscribing
 from .tx import Step, Tx
-
-FULL_PAUSE_S = 0.05
-"""When as many effects of a handler run as its ``concurrency`` allows, the next ask again then."""
-
 
 BATCH_S = 0.02
 """A batch ends after this: slow handlers must not hold back what was already done beside them."""
@@ -65,15 +59,16 @@ class Delivery:
         self.letters = Letters(participant, registry, self.holding)
         self.conductor = Conductor(participant, registry)
         self.subscribing = Subscribing(participant, registry)
+        self.arrival = Arrival(self)
         self.closing = Closing(self)
         self.failing = Failing(self, chance)
         self.last: dict[str, int] = {}
-        self.strangers: dict[str, int] = {}
         self.epoch = 0
         self._rollbacks = rollbacks
         self._beat = beat
         self._rollbacks_seen = 0
         self._is_stale = True
+        self._is_cautious = False
 
     # Entry points: each is one function for Database.write.
 
@@ -85,7 +80,7 @@ class Delivery:
             ends_at = self.clock.monotonic() + BATCH_S
             for body in bodies:
                 if body is not None:
-                    self._take(batch, body, are_suspect)
+                    self.arrival.take(batch, body, are_suspect)
                 batch.outcome.taken += 1
                 if self.clock.monotonic() >= ends_at:
                     break
@@ -95,7 +90,7 @@ class Delivery:
         """Takes messages that came without a stream: each (source, id) once."""
         with self.batch(connection) as batch:
             for envelope in envelopes:
-                self.take_foreign(batch, envelope, encode(envelope))
+                self.arrival.take_foreign(batch, envelope, encode(envelope))
         return batch.outcome
 
     def begin(self, connection: Connection, limit: int, *, suspects: bool = False) -> Outcome:
@@ -162,7 +157,7 @@ class Delivery:
                 if self.conductor.fire(batch, saga_id, pos):
                     envelope = self._own_due(batch, saga_id, pos)
                     self.holding.count_local(batch)
-                    self._admit(batch, envelope, encode(envelope), LOCAL_KEY, False)
+                    self.admit(batch, envelope, encode(envelope), LOCAL_KEY, False)
             patience = batch.now - retry.PATIENT_BUDGET_S
             for saga_id, pos, name in journal.unanswered(connection, patience, limit):
                 standing.stick_unanswered(self.conductor, batch, saga_id, pos, name)
@@ -193,14 +188,21 @@ class Delivery:
         outbox.settle(connection, marks)
 
     def opened(self, connection: Connection, *, was_clean: bool) -> None:
-        """The first transaction after a start: what was running is suspect after a crash."""
+        """The first transaction after a start.
+
+        After a crash what was running is suspect, and what may have been running unrecorded. From
+        then on whatever comes without a stream is held before it runs, so that it can be suspected.
+        """
+        self._is_cautious = not was_clean
         for held in inbox.everything(connection):
-            if held.state == RUNNING:
+            was_running = held.state == RUNNING
+            if was_running:
                 held.state, held.due_at = WAITING, self.clock.now()
                 held.attempts -= 1  # it was interrupted, not failed; crashes have their own limit
-                if not was_clean:
-                    held.is_suspect, held.crashes = 1, held.crashes + 1
-                inbox.save(connection, held)
+                held.crashes += int(not was_clean)
+            if not was_clean and held.state == WAITING and (was_running or not held.attempts):
+                held.is_suspect = 1
+            inbox.save(connection, held)
         self._reload(connection)
 
     def renew(self, connection: Connection, epoch: int) -> Identity:
@@ -240,74 +242,17 @@ class Delivery:
             held = inbox.by_number(connection, n)
             yield batch, held if held is not None and held.state == RUNNING else None
 
-    # One message arrives.
+    # One message is ours.
 
-    def _take(self, batch: Batch, body: bytes, is_suspect: bool) -> None:
-        try:
-            envelope = decode_envelope(body)
-        except Undecodable as err:
-            self.letters.bury_bytes(batch, body, err)
-            return
-        if not envelope.seq:
-            self.take_foreign(batch, envelope, body, is_suspect)
-            return
-        key = (envelope.source, "events" if envelope.kind == "event" else "in")
-        row = self.holding.senders.get(key)
-        if key[1] == "events" and not self.subscribing.expects(row, envelope):
-            return
-        known = None if row is None else (row.epoch, row.accepted)
-        receipt = settle.receive(known, envelope.epoch, envelope.seq)
-        if receipt is Receipt.UNKNOWN_EPOCH:
-            self.strangers[envelope.source] = envelope.epoch
-            return
-        if row is None:
-            row = self.holding.senders[key] = Sender(envelope.epoch, 0, 0, 0)
-        batch.touched.add(key)
-        if receipt is Receipt.TAKE:
-            row.accepted = envelope.seq
-            batch.holes.pop(key, None)
-            self._admit(batch, envelope, body, key, is_suspect)
-        elif receipt is Receipt.HOLE:
-            batch.holes[key] = True
-
-    @property
-    def problems(self) -> list[str]:
-        """What a person should know, in sentences."""
-        return [
-            f"{self.name} holds back what {sender} sends: it speaks with another store; "
-            f"`outboxd trust {sender}` if that is right"
-            for sender in self.strangers
-        ]
-
-    def take_foreign(
-        self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
-    ) -> None:
-        """A message without numbers: (source, id) is taken once, other content is refused."""
-        data, source = bytes(envelope.data), envelope.source
-        mark = zlib.crc32(data, zlib.crc32(envelope.type.encode()))
-        seen = inbox.seen_mark(batch.connection, source, envelope.id)
-        if seen is None:
-            inbox.see(batch.connection, source, envelope.id, mark, batch.now)
-            self.holding.count_local(batch)
-            self._admit(batch, envelope, body, LOCAL_KEY, is_suspect)
-            return
-        other = f"{envelope.id}#{mark:08x}"
-        if seen == mark or inbox.seen_mark(batch.connection, source, other) is not None:
-            return
-        inbox.see(batch.connection, source, other, mark, batch.now)
-        self.holding.count_local(batch)
-        error = Unrecoverable(f"{source} sent {envelope.id} before, with other content")
-        held = self.holding.new(batch, envelope, body, LOCAL_KEY)
-        self.letters.bury(batch, held, envelope, error)
-
-    def _admit(
+    def admit(
         self, batch: Batch, envelope: Envelope, body: bytes, key: tuple[str, str], is_suspect: bool
     ) -> None:
         """A message is ours now: it runs at once if its lane is free, or waits in the inbox."""
         held = self.holding.new(batch, envelope, body, key)
         if envelope.is_undo and self.closing.overtake(batch, held, envelope):
             return
-        if is_suspect or not self.holding.lanes.is_free(held.lane):
+        is_unrecorded = self._is_cautious and key == LOCAL_KEY
+        if is_suspect or is_unrecorded or not self.holding.lanes.is_free(held.lane):
             held.is_suspect = int(is_suspect)
             self.holding.hold(batch, held)
         elif self._is_effect(envelope):
@@ -319,8 +264,7 @@ class Delivery:
         """A held message may run."""
         envelope = decode_envelope(held.body)
         if held.crashes >= retry.CRASH_LIMIT:
-            error = Unrecoverable(f"the process ended {held.crashes} times while this message ran")
-            self.letters.bury(batch, held, envelope, error)
+            self.failing.crashed(batch, held, envelope)
         elif self._is_effect(envelope):
             self._start_effect(batch, held, envelope)
         elif held.attempts == 0 and not held.is_suspect:
@@ -337,10 +281,8 @@ class Delivery:
             self.done(batch, held)
             return
         handler = self.handler(envelope)
-        if self.holding.running[envelope.type] >= handler.spec.concurrency:
-            self.holding.defer(batch, held, batch.now + FULL_PAUSE_S)
+        if not self.holding.take_place(batch, held, handler.spec.concurrency):
             return
-        self.holding.put_back(batch, held, RUNNING)
         step = self.closing.step_of(batch, envelope)
         batch.outcome.started.append(Started(held, envelope, handler, step))
 

@@ -39,7 +39,7 @@ class Failing:
     ) -> None:
         """The closed set of what may follow: an answer "no", a hold, another try, a dead letter."""
         match error:
-            case Reject():
+            case Reject() if not envelope.is_undo:
                 batch.reply(envelope, "rejected", encode({"reason": error.reason}))
                 self._delivery.done(batch, held)
                 return
@@ -57,6 +57,14 @@ class Failing:
             self._delivery.holding.put_back(batch, held, WAITING, batch.now + verdict.delay_s)
         elif self._is_bug(envelope, error):
             self._stick(batch, held, envelope, body, error)
+        else:
+            self._delivery.letters.bury(batch, held, envelope, error)
+
+    def crashed(self, batch: Batch, held: Held, envelope: Envelope) -> None:
+        """The process has ended too often while this message ran."""
+        error = Unrecoverable(f"the process ended {held.crashes} times while this message ran")
+        if self._is_bug(envelope, error):
+            self._stick(batch, held, envelope, held.body, error)
         else:
             self._delivery.letters.bury(batch, held, envelope, error)
 
@@ -82,7 +90,7 @@ class Failing:
     def _verdict(
         self, batch: Batch, held: Held, envelope: Envelope, error: Exception
     ) -> retry.Verdict:
-        if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged)):
+        if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged, Reject)):
             return retry.GiveUp(str(error))
         return retry.decide(
             self._policy(batch, envelope),

@@ -18,6 +18,9 @@ from .store.inbox import Held, Sender
 LOCAL = "local"
 """The kind of what came without numbers: timers, sends, foreign producers; counted under "*"."""
 
+PLACE_S = 1.0
+"""Who waits for a place among the running effects is woken by the one that ends, or after this."""
+
 LOCAL_KEY = ("*", LOCAL)
 
 
@@ -28,12 +31,14 @@ class Holding:
         self.lanes = Lanes()
         self.senders: dict[tuple[str, str], Sender] = {}
         self.running: Counter[str] = Counter()
+        self.waiting: dict[str, dict[int, None]] = {}
         self._registry = registry
 
     def reload(self, connection: Connection) -> None:
         """Reads it all again."""
         self.lanes = Lanes()
         self.running.clear()
+        self.waiting.clear()
         for held in inbox.everything(connection):
             if held.state == RUNNING:
                 self.running[held.type] += 1
@@ -76,13 +81,14 @@ class Holding:
 
     def put_back(self, batch: Batch, held: Held, state: str, due_at: float | None = None) -> None:
         """Gives a message a state in the inbox, new there or not; RUNNING begins an attempt."""
-        self._count(held, -1)
+        self._free_place(batch, held)
         if state == RUNNING:
             held.attempts += 1
             held.started_at = batch.now
         held.state = state
         held.due_at = held.due_at if due_at is None else due_at
-        self._count(held, 1)
+        if state == RUNNING:
+            self.running[held.type] += 1
         if held.n == 0:
             self.hold(batch, held)
             return
@@ -93,17 +99,31 @@ class Holding:
         inbox.save(batch.connection, held)
         self.lanes.change(held.n, state, held.due_at)
 
-    def defer(self, batch: Batch, held: Held, due_at: float) -> None:
-        """Asks again at ``due_at``, in memory only: no write for a place that is not free yet."""
+    def take_place(self, batch: Batch, held: Held, limit: int) -> bool:
+        """Whether one more effect may run now: the first that waits for a place goes first.
+
+        Who gets none waits for one of the running effects to end.
+        """
+        queue = self.waiting.setdefault(held.type, {})
+        is_first = not queue or next(iter(queue)) == held.n
+        if self.running[held.type] < limit and is_first:
+            queue.pop(held.n, None)
+            self.put_back(batch, held, RUNNING)
+            if self.running[held.type] < limit:
+                self._wake_first(batch, held.type)
+            return True
         if held.n == 0:
             self.hold(batch, held)
-        self.lanes.change(held.n, WAITING, due_at)
-        batch.wake_by(due_at)
+        queue[held.n] = None
+        # In memory only: asking for a place is no write.
+        self.lanes.change(held.n, WAITING, batch.now + PLACE_S)
+        batch.wake_by(batch.now + PLACE_S)
+        return False
 
     def leave(self, batch: Batch, held: Held) -> None:
         """Takes a message out of the inbox, if it was there."""
         if held.n:
-            self._count(held, -1)
+            self._free_place(batch, held)
             inbox.remove(batch.connection, held.n)
             if self.lanes.remove(held.n):
                 batch.wake_by(batch.now)
@@ -127,9 +147,19 @@ class Holding:
                 flag = ":hole" if batch.holes.get((sender, kind)) else ""
                 batch.outcome.accepted[f"{sender}:{kind}"] = f"{row.epoch}:{row.accepted}{flag}"
 
-    def _count(self, held: Held, by: int) -> None:
+    def _free_place(self, batch: Batch, held: Held) -> None:
+        """An effect ends: the first that waits for its place is due now."""
         if held.state == RUNNING:
-            self.running[held.type] += by
+            self.running[held.type] -= 1
+            self._wake_first(batch, held.type)
+
+    def _wake_first(self, batch: Batch, type_name: str) -> None:
+        queue = self.waiting.get(type_name, {})
+        while queue and (first := next(iter(queue))) not in self.lanes:
+            del queue[first]
+        if queue:
+            self.lanes.change(next(iter(queue)), WAITING, batch.now)
+            batch.wake_by(batch.now)
 
 
 def _slot(held: Held) -> Slot:

@@ -19,6 +19,7 @@ from .errors import Refused
 from .lanes import RUNNING, WAITING
 from .message import Envelope, events_stream, in_stream
 from .participant import Participant
+from .quarantine import Quarantine
 from .registry import Registry
 from .relay import Relay
 from .scheduler import Scheduler
@@ -108,22 +109,23 @@ class Hosted:
                 self.name,
             )
 
-    def wire(self, stream: Stream, tasks: TaskGroup, suspects: anyio.Lock) -> None:
+    def wire(self, stream: Stream, tasks: TaskGroup, quarantine: Quarantine) -> None:
         """Creates the services; nothing runs yet."""
+        self._quarantine = quarantine
+        quarantine.note(self.name, self.delivery.holding.lanes.suspect() is not None)
         self.relay = Relay(self.delivery, self.committer, stream, self._clock)
         self.effects = Effects(self.delivery, self.committer, tasks)
         self.scheduler = Scheduler(
-            self.delivery, self.committer, self.effects, self._clock, suspects, self.may_time_out
+            self.delivery, self.committer, self.effects, self._clock, quarantine, self.may_time_out
         )
         self.committer.after += [self.relay.offer, self.effects.take, self.scheduler.hear]
 
     async def start(
         self, stream: Stream, node: str, tasks: TaskGroup, on_outage: Callable[[str | None], None]
     ) -> None:
-        """Starts relay, scheduler and the reader of its own stream."""
+        """Starts the relay and the reader of its own stream."""
         await self.relay.open(self.identity)
         tasks.start_soon(self.relay.run)
-        tasks.start_soon(self.scheduler.run)
         self._read(in_stream(self.name), stream, node, tasks, on_outage)
         await self.committer.commit(self.delivery.subscribe)
 
@@ -155,6 +157,7 @@ class Hosted:
             self._clock,
             are_suspect=not self._was_clean,
             cut_at=self._alive_at if source == in_stream(self.name) else None,
+            quarantine=self._quarantine,
             on_outage=on_outage,
         )
         self.consumers[source] = consumer
@@ -162,6 +165,7 @@ class Hosted:
 
     async def submit(self, envelopes: Sequence[Envelope]) -> Outcome:
         """Takes messages from outside, durable when it returns."""
+        await self._quarantine.until_clear()
         return await self.committer.commit(lambda cx: self.delivery.submit(cx, envelopes))
 
     async def flush(self, deadline_s: float) -> None:

@@ -89,19 +89,17 @@ class Lanes:
 
     def due(self, now: float, limit: int) -> list[int]:
         """The waiting first rows whose time has come, the earliest first; no suspects."""
-        found: list[int] = []
+        found: dict[int, float] = {}
         while self._heap and len(found) < limit:
             due_at, n = self._heap[0]
-            if not self._is_ready(n, due_at):
-                heapq.heappop(self._heap)
-                continue
-            if due_at > now:
+            if due_at > now and self._is_ready(n, due_at):
                 break
             heapq.heappop(self._heap)
-            found.append(n)
-        for n in found:
-            self._announce(self._slots[n].lane)
-        return list(dict.fromkeys(found))
+            if self._is_ready(n, due_at):
+                found[n] = due_at
+        for n, due_at in found.items():
+            heapq.heappush(self._heap, (due_at, n))
+        return list(found)
 
     def suspect(self) -> int | None:
         """The next suspect that may run: one at a time, so that a crasher convicts only itself."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, dataclass_transform, get_args
 
 import msgspec
 
@@ -123,6 +123,10 @@ def key_of(message: Message) -> str | None:
     return None if field is None else str(getattr(message, field))
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A number that a database can hold."""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A CloudEvents 1.0 document (structured JSON mode); our attributes are its extensions.
 
@@ -150,8 +154,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: datetime | None = None
     schemaversion: int = 1
     traceparent: str | None = None
-    epoch: int = 0
-    seq: int = 0
+    epoch: Number = 0
+    seq: Number = 0
 
     @property
     def is_undo(self) -> bool:

@@ -170,6 +170,11 @@ class Registry:
                 f"{where}: two message types are called {message.__name__}: "
                 f"in {known.__module__} and in {message.__module__}"
             )
+        if issubclass(message, Event) and message.__outboxd__.source is None:
+            raise ConfigError(
+                f"{where}: the event {message.__name__} does not say who publishes it",
+                hint=f'write class {message.__name__}(Event, source="participant", …)',
+            )
         key = message.__outboxd__.key
         if key is not None and key not in message.__struct_fields__:  # type: ignore[attr-defined]
             raise ConfigError(

@@ -106,13 +106,13 @@ def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
         kind="command",
         correlationid=args.id,
     )
-    delivery.take_foreign(batch, envelope, encode(envelope))
+    delivery.arrival.take_foreign(batch, envelope, encode(envelope))
     return args.id
 
 
 def _trust(delivery: Delivery, batch: Batch, sender: str) -> str:
     """A restored store of ``sender`` is believed: its numbers begin anew, in its new epoch."""
-    epoch = delivery.strangers.pop(sender, None)
+    epoch = delivery.arrival.strangers.pop(sender, None)
     if epoch is None:
         raise Refused(f"{delivery.name} holds nothing from another store of {sender}")
     for key, row in delivery.holding.senders.items():
@@ -133,7 +133,7 @@ def _replay(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> No
     _tell_waiting(batch, letter, "replaying")
     held = inbox.by_id(batch.connection, letter.id)
     if held is not None and held.state == HELD:
-        held.attempts, held.letter = 0, letter.n
+        held.attempts, held.crashes, held.letter = 0, 0, letter.n
         delivery.holding.put_back(batch, held, WAITING, batch.now)
         return
     delivery.holding.hold(
@@ -185,7 +185,7 @@ def _tell_waiting(batch: Batch, letter: Letter, outcome: str, data: bytes = b"nu
 def _wake_held(delivery: Delivery, batch: Batch, saga_id: str) -> None:
     """The messages that were held while the saga was stuck come again, with fresh attempts."""
     for held in inbox.held_for(batch.connection, saga_id):
-        held.attempts, held.error = 0, None
+        held.attempts, held.crashes, held.error = 0, 0, None
         delivery.holding.put_back(batch, held, WAITING, batch.now)
 
 

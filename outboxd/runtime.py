@@ -24,7 +24,7 @@ from . import __version__, catalog, datadir
 from .batch import Outcome
 from .broker import TEND_S, Broker
 from .clock import Clock, SystemClock, utc
-from .errors import Cancelled, NotFound, Rejected
+from .errors import Cancelled, NotFound, Refused, Rejected
 from .hosted import Hosted
 from .intake import Intake
 from .janitor import Janitor
@@ -38,6 +38,7 @@ from .message import (
     key_of,
 )
 from .participant import Participant
+from .quarantine import Quarantine
 from .registry import Registry
 from .store import control, journal
 from .store.connection import Connection, Database
@@ -208,11 +209,13 @@ class Runtime:
         control.put_catalog(connection, catalog.entries(self.registry))
 
     async def _start(self, stream: Stream, work: TaskGroup, services: TaskGroup) -> None:
-        suspects = anyio.Lock()
+        quarantine = Quarantine()
         for hosted in self.hosted.values():
-            hosted.wire(stream, work, suspects)
+            hosted.wire(stream, work, quarantine)
             hosted.committer.after.append(self._hear)
             await services.start(self._hold_lifespan, hosted)
+        for hosted in self.hosted.values():
+            services.start_soon(hosted.scheduler.run)
         streams = [name(owner) for owner in self.hosted for name in (in_stream, events_stream)]
         self._janitor = Janitor(streams, self._stores, self._clock)
         self._stream = stream
@@ -284,12 +287,15 @@ class Runtime:
     async def start(self, command: Command[Any], *, message_id: str | None = None) -> Handle:
         """Starts the saga that begins with ``command``; durable when it returns.
 
-        A second start with the same key finds the first one. Raises NotFound if no hosted
-        participant starts a saga on it.
+        A second start with the same key finds the first one, or what the saga's ``again=`` says.
+        Raises NotFound if no hosted participant starts a saga on it, Refused by ``again``.
         """
         owner, saga_id, envelope = self._to_start(command, message_id)
-        await self.hosted[owner].submit([envelope])
-        return Handle(self, saga_id, owner)
+        outcome = await self.hosted[owner].submit([envelope])
+        found = outcome.sagas.get(envelope.id, saga_id)
+        if found is None:
+            raise Refused(f"{saga_id} was started before")
+        return Handle(self, found, owner)
 
     async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
         """Starts many sagas, those of one participant in one transaction; see ``start``."""
@@ -402,5 +408,5 @@ class Runtime:
             "redis": getattr(self._stream, "where", "memory"),
             "broker": {"state": "up" if error is None else "down", "since": since, "error": error},
             "participants": list(self.hosted),
-            "problems": [p for h in self.hosted.values() for p in h.delivery.problems],
+            "problems": [p for h in self.hosted.values() for p in h.delivery.arrival.problems],
         }

@@ -290,8 +290,8 @@ class Instance:
             return Returned(end.value)
         except SagaEnd as error:
             return Unwound(error)
-        except RuntimeError as err:
-            if "event loop" in str(err):
+        except Exception as err:
+            if _is_lost_in_async(err):
                 raise SagaMisuse(_instead(err)) from err
             raise
         if not isinstance(asked, Step):
@@ -359,12 +359,32 @@ def where(error: BaseException) -> str:
 _ONLY = "it may await only what its Saga offers: call, run, send, publish, sleep"
 
 
+_ASYNC = ("asyncio", "anyio", "sniffio", "trio")
+
+
+def _is_lost_in_async(err: BaseException) -> bool:
+    """Whether a library for event loops failed for want of one."""
+    if "event loop" in str(err) and isinstance(err, RuntimeError):
+        return True
+    modules = [module for module, _, _ in _frames(err)]
+    return bool(modules) and modules[-1] in _ASYNC
+
+
 def _instead(err: BaseException) -> str:
-    frames = traceback.extract_tb(err.__traceback__)
-    ours = [f for f in frames if "outboxd" not in f.filename and "asyncio" not in f.filename]
-    place = f"{ours[0].filename}:{ours[0].lineno}: " if ours else ""
-    said = f"a saga runs without an event loop; {_ONLY}; work with the world is an async handler"
-    return place + said
+    ours = [at for at in _frames(err) if at[0] not in (*_ASYNC, __package__)]
+    place = f"{ours[-1][1]}:{ours[-1][2]}: " if ours else ""
+    return (
+        f"{place}a saga runs without an event loop; {_ONLY}; "
+        "work with the world is an async handler"
+    )
+
+
+def _frames(err: BaseException) -> list[tuple[str, str, int]]:
+    """(top-level module, file, line) of each frame, the innermost last."""
+    return [
+        (str(frame.f_globals.get("__name__", "")).split(".")[0], frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(err.__traceback__)
+    ]
 
 
 def _lane(command: Command[Any]) -> tuple[str | None, str | None]:

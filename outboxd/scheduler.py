@@ -17,6 +17,7 @@ from .committer import Committer
 from .delivery import Delivery
 from .effects import Effects
 from .errors import Unavailable
+from .quarantine import Quarantine
 from .store import meta
 from .wake import Wake
 
@@ -37,23 +38,24 @@ class Scheduler:
         committer: Committer,
         effects: Effects,
         clock: Clock,
-        suspects: anyio.Lock,
+        quarantine: Quarantine,
         may_time_out: Callable[[], bool],
     ) -> None:
         self._delivery = delivery
         self._committer = committer
         self._effects = effects
         self._clock = clock
-        self._suspects = suspects
+        self._quarantine = quarantine
         self._may_time_out = may_time_out
         self._next_at = 0.0
         self._alive_at = 0.0
-        self._has_suspects = False
+        self._has_suspects = delivery.holding.lanes.suspect() is not None
         self._wake = Wake()
         self._readings = (clock.now(), clock.monotonic())
 
     def hear(self, outcome: Outcome) -> None:
         """A commit announced a due time."""
+        self._quarantine.note(self._delivery.name, outcome.has_suspects)
         if outcome.wake_at < self._next_at or outcome.has_suspects:
             self._next_at = min(self._next_at, outcome.wake_at)
             self._has_suspects = self._has_suspects or outcome.has_suspects
@@ -72,11 +74,12 @@ class Scheduler:
 
     async def _turn(self) -> None:
         await self._keep_time()
-        now = self._clock.now()
-        if self._next_at <= now:
-            await self._fire()
         if self._has_suspects:
             await self._run_suspect()
+            return
+        await self._quarantine.until_clear()
+        if self._next_at <= self._clock.now():
+            await self._fire()
             return
         await self._wake.wait_or(min(LOOK_S, self._next_at - self._clock.now()))
 
@@ -94,7 +97,7 @@ class Scheduler:
 
     async def _run_suspect(self) -> None:
         """One suspect at a time in the whole process, its attempt committed before it runs."""
-        async with self._suspects:
+        async with self._quarantine.one_at_a_time:
             outcome = await self._committer.commit(
                 lambda cx: self._delivery.begin(cx, 1, suspects=True)
             )

@@ -294,6 +294,19 @@ class FaultyStream:
         raise BrokerError(f"injected: {moment}", code="INJECTED")
 
 
+class Watched:
+    """A started saga, of which a test expects that it ends soon."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.id = handle.id
+        self._handle = handle
+
+    async def result(self) -> Any:
+        """``Handle.result``; TimeoutError if it takes too long."""
+        with anyio.fail_after(WAIT_S):
+            return await self._handle.result()
+
+
 class Harness:
     """A running Runtime and what a test does to it and asks of it.
 
@@ -308,9 +321,9 @@ class Harness:
         self.clock = clock
         self.data = data
 
-    async def start(self, command: Command[Any], message_id: str | None = None) -> Handle:
+    async def start(self, command: Command[Any], message_id: str | None = None) -> Watched:
         """Starts the saga that begins with ``command``."""
-        return await self.runtime.start(command, message_id=message_id)
+        return Watched(await self.runtime.start(command, message_id=message_id))
 
     async def send(self, command: Command[Any], message_id: str | None = None) -> str:
         """Sends ``command`` to its owner from outside; returns the message's id.

@@ -209,7 +209,7 @@ class Database:
                     err if isinstance(err, sqlite3.Error) else sqlite3.OperationalError(str(err))
                 ) from err
             connection.execute("ROLLBACK TO job")
-            job.error = mapped(err, self.path.name) if isinstance(err, sqlite3.Error) else err
+            job.error = mapped(err, self.path.name) if is_infrastructure(err) else err
         connection.execute("RELEASE job")
 
     @staticmethod

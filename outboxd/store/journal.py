@@ -113,6 +113,17 @@ def get_saga(connection: Connection, saga_id: str) -> SagaRow | None:
     return None if row is None else SagaRow(*row)
 
 
+def counts(connection: Connection) -> dict[str, int]:
+    """State to number of sagas (indexes outboxd_saga_open and outboxd_saga_ended alone)."""
+    return dict(
+        connection.execute(
+            "SELECT state, COUNT(*) FROM outboxd_saga WHERE ended_at IS NULL GROUP BY state "
+            "UNION ALL "
+            "SELECT state, COUNT(*) FROM outboxd_saga WHERE ended_at IS NOT NULL GROUP BY state"
+        ).fetchall()
+    )
+
+
 def length(connection: Connection, saga_id: str) -> int:
     """The number of the last row of a saga's journal (primary key range)."""
     row = connection.execute(

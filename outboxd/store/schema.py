@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from importlib.resources import files
@@ -16,14 +17,31 @@ from .connection import Connection
 def statements(script: str) -> Iterator[str]:
     """The statements of a script; ``executescript`` would commit the transaction around it."""
     pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
+    for piece in re.split(r"(?<=;)", script):
+        pending += piece
         if sqlite3.complete_statement(pending):
             if pending.strip().rstrip(";").strip():
                 yield pending
             pending = ""
     if any(line.split("--")[0].strip() for line in pending.splitlines()):
         yield pending
+
+
+_ENDS_COMMITS = re.compile(
+    r"INITIALLY\s+DEFERRED|ON\s+CONFLICT\s+ROLLBACK|RAISE\s*\(\s*ROLLBACK|OR\s+ROLLBACK",
+    re.IGNORECASE,
+)
+"""What would fail, or end, the transaction of a whole batch because of one message in it."""
+
+
+def _refuse_what_ends_commits(name: str, script_name: str, statement: str) -> None:
+    found = _ENDS_COMMITS.search(re.sub(r"--[^\n]*", "", statement))
+    if found:
+        raise ConfigError(
+            f"{name}: {script_name} has {' '.join(found[0].split()).upper()}, which would undo "
+            "other messages of the same commit",
+            hint="use ABORT (the default) and immediate constraints",
+        )
 
 
 def migrate_own(connection: Connection) -> None:
@@ -60,6 +78,7 @@ def migrate_participant(connection: Connection, name: str, scripts: list[tuple[s
             continue
         try:
             for statement in statements(sql):
+                _refuse_what_ends_commits(name, script_name, statement)
                 connection.execute(statement)
         except sqlite3.Error as err:
             raise ConfigError(f"{name}: {script_name} does not apply: {err}") from err

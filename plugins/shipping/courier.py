@@ -35,6 +35,7 @@ class Book:
         self._read_to = 0
         self._numbers: dict[str, str] = {}
         self._cancelled: set[str] = set()
+        self.failures: Counter[str] = Counter()
 
     def close(self) -> None:
         """Closes the file."""
@@ -55,6 +56,10 @@ class Book:
         if key not in self._cancelled:
             self._append({"cancelled": key})
 
+    def lose(self, request: str) -> None:
+        """One more failed try of a request; remembered, so that a restart is no new bad luck."""
+        self._append({"lost": request})
+
     def _append(self, line: dict[str, str]) -> None:
         os.write(self._file, json.dumps(line).encode() + b"\n")
         self._catch_up()
@@ -65,7 +70,9 @@ class Book:
         whole = new[: new.rfind(b"\n") + 1]
         self._read_to += len(whole)
         for line in map(json.loads, whole.splitlines()):
-            if "cancelled" in line:
+            if "lost" in line:
+                self.failures[line["lost"]] += 1
+            elif "cancelled" in line:
                 self._cancelled.add(line["cancelled"])
             else:
                 self._numbers.setdefault(line["booked"], f"C-{len(self._numbers) + 1}")
@@ -77,7 +84,6 @@ class Courier:
     def __init__(self, path: Path) -> None:
         self._book = Book(path)
         self._down = path.with_name("courier.down")
-        self._tries: Counter[str] = Counter()
 
     def close(self) -> None:
         """Hangs up."""
@@ -97,18 +103,21 @@ class Courier:
 
     @asynccontextmanager
     async def _wire(self, request: str) -> AsyncIterator[None]:
-        self._tries[request] += 1
-        luck = crc32(f"{request} {self._tries[request]}".encode())
-        fate = luck % 20 if self._tries[request] < RELIABLE_FROM else None
+        tries = self._book.failures[request] + 1
+        luck = crc32(f"{request} {tries}".encode())
+        fate = luck % 20 if tries < RELIABLE_FROM else None
         one_way_s = (5 + luck // 20 % 26) / 2000
         await anyio.sleep(one_way_s)
-        if fate == 0 or self._is_down():
+        if self._is_down():
+            raise CourierDown("503: the courier is down")
+        if fate == 0:
+            self._book.lose(request)
             raise CourierDown("503: the request was lost")
         yield
         await anyio.sleep(one_way_s)
         if fate == 1:
+            self._book.lose(request)
             raise CourierDown("504: the answer was lost")
-        del self._tries[request]
 
     def _is_down(self) -> bool:
         return os.environ.get("OUTBOXD_COURIER_DOWN") == "1" or self._down.exists()

@@ -72,8 +72,6 @@ def test_a_limit_leaves_the_later_ones_for_the_next_time() -> None:
     assert lanes.due(5, 0) == []
 
 
-# BUG: every row that joins a lane announces its first row once more, and each of these copies
-# counts against the limit: behind one busy key the other keys wait.
 def test_a_long_lane_does_not_crowd_out_the_others() -> None:
     lanes = lanes_of(*(slot(n) for n in range(1, 6)), slot(6, "b"))
     assert lanes.due(0, 3) == [1, 6]

@@ -53,8 +53,6 @@ FOREIGN: dict[str, Callable[[Saga], Any]] = {
     "asyncio.timeout": a_timeout,
     "asyncio.to_thread": lambda saga: asyncio.to_thread(len, ""),
     "asyncio.gather": lambda saga: asyncio.gather(saga.sleep(1), saga.sleep(2)),
-    # BUG: without a loop its wait() fails with AttributeError ('NoneType' object has no attribute
-    # 'create_future'), so the saga is stuck on that and nobody says what to do instead.
     "asyncio.Event": lambda saga: asyncio.Event().wait(),
     "asyncio future": a_future,
     "anyio checkpoint": lambda saga: anyio.lowlevel.checkpoint(),
@@ -106,8 +104,6 @@ def test_a_foreign_await_names_the_line_that_does_it() -> None:
         in_the_databases_thread(lambda: instance_of(code).start(AT))
 
 
-# BUG: saga._instead skips every file whose path contains "outboxd" or "asyncio", so nobody whose
-# checkout has such a name is told the line.
 @pytest.mark.parametrize("path", ["/srv/outboxd/plugins/orders.py", "/srv/asyncio_shop/orders.py"])
 def test_a_foreign_await_names_the_line_wherever_the_plugin_lies(path: str) -> None:
     names: dict[str, Any] = {"asyncio": asyncio}

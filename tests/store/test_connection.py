@@ -168,9 +168,6 @@ async def test_an_interrupt_in_a_function_reaches_its_caller(database: Database)
     assert await database.write(put("a")) == "a"
 
 
-# BUG: Database._run_one maps every sqlite3.Error, also a violated constraint of the function's own
-# SQL, to Unavailable. An effect whose ctx.commit(record, …) breaks a UNIQUE is taken for a
-# database that is away: Effects.run gives the attempt back, uncounted, every 0.5 s, for ever.
 async def test_a_violated_constraint_is_the_functions_own_error(database: Database) -> None:
     await database.write(put("a"))
     (error,) = await together(database, put("a"))
@@ -216,6 +213,30 @@ async def test_a_cancelled_pump_finishes_the_transaction_in_hand(tmp_path: Path)
     assert results == ["done"]
     assert database.commits == 1
     await database.close()
+
+
+async def test_without_its_pump_nobody_waits_for_a_commit(tmp_path: Path) -> None:
+    database = Database(tmp_path / "payments.db")
+    await database.open()
+    async with anyio.create_task_group() as pump:
+        pump.start_soon(database.run)
+        await anyio.wait_all_tasks_blocked()
+        pump.cancel_scope.cancel()
+    with anyio.fail_after(5), pytest.raises(Unavailable, match="is closed"):
+        await database.write(put("a"))
+    await database.close()
+
+
+async def test_a_slow_function_does_not_hold_up_another_database(
+    database: Database, tmp_path: Path
+) -> None:
+    gate = Gate()
+    async with pumped(tmp_path / "orders.db") as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(database.write, gate)
+        await wait_until(gate.has_begun.is_set, "the lane is held")
+        with anyio.fail_after(5):
+            assert await other.write(put("a")) == "a"
+        gate.open()
 
 
 # The database refuses.
@@ -301,7 +322,7 @@ async def test_a_database_that_another_connection_holds_is_unavailable(
 
 
 async def test_a_commit_that_fails_keeps_nothing(database: Database) -> None:
-    """A constraint that is checked at COMMIT; ``migrate_participant`` should not let one in."""
+    """A constraint that is checked at COMMIT; ``migrate_participant`` lets none in."""
 
     def breaks_later(connection: Connection) -> None:
         connection.execute("CREATE TABLE parent (id PRIMARY KEY)")

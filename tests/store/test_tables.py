@@ -167,6 +167,18 @@ def test_a_state_of_a_saga_that_nobody_knows_is_refused_by_the_table(
         add_saga(connection, saga_row(state="lost"))
 
 
+def test_sagas_are_counted_by_state(connection: Connection) -> None:
+    assert journal.counts(connection) == {}
+    for saga_id, state, ended_at in (
+        ("a", "running", None),
+        ("b", "running", None),
+        ("c", "stuck", None),
+        ("d", "completed", AT),
+    ):
+        add_saga(connection, saga_row(id=saga_id, state=state, ended_at=ended_at))
+    assert journal.counts(connection) == {"running": 2, "stuck": 1, "completed": 1}
+
+
 def test_a_journal_is_read_in_order(connection: Connection) -> None:
     write(
         connection,
@@ -216,6 +228,22 @@ def test_an_undo_is_asked_for_and_then_done(connection: Connection) -> None:
     )
     assert journal.undos_of(connection, SAGA) == {1: "done", 2: "sent"}
     assert journal.undos_of(connection, "nobody") == {}
+
+
+def test_undos_without_an_answer_are_found_the_oldest_first(connection: Connection) -> None:
+    assert journal.first_unanswered(connection) is None
+    write(
+        connection,
+        journal.ASK_UNDO,
+        (SAGA, 1, "u1", "Void", "sent", AT + 2),
+        (SAGA, 2, "u2", "Unreserve", "sent", AT + 1),
+        (SAGA, 3, "u3", "Void", "done", AT),
+        (SAGA, 4, "u4", "Void", "sent", AT + 9),
+    )
+    assert journal.first_unanswered(connection) == AT + 1
+    late = [(SAGA, 2, "Unreserve"), (SAGA, 1, "Void")]
+    assert journal.unanswered(connection, AT + 5, 10) == late
+    assert journal.unanswered(connection, AT + 5, 1) == late[:1]
 
 
 def test_further_starts_wait_once_each_and_are_taken_together(connection: Connection) -> None:
@@ -458,6 +486,8 @@ WORKED_OFTEN: dict[str, Callable[[Connection], Any]] = {
     "journal.length": lambda cx: journal.length(cx, SAGA),
     "journal.calls_of": lambda cx: journal.calls_of(cx, SAGA),
     "journal.undos_of": lambda cx: journal.undos_of(cx, SAGA),
+    "journal.unanswered": lambda cx: journal.unanswered(cx, AT, 10),
+    "journal.first_unanswered": journal.first_unanswered,
     "journal.take_waiters": lambda cx: journal.take_waiters(cx, SAGA),
     "timers.due": lambda cx: timers.due(cx, AT, 10, sleeps_only=False),
     "timers.next_due": timers.next_due,

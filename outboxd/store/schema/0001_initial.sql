@@ -156,7 +156,7 @@ CREATE TABLE outboxd_saga (
     start      BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outboxd_saga_open ON outboxd_saga (state, started_at) WHERE ended_at IS NULL;
-CREATE INDEX outboxd_saga_ended ON outboxd_saga (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX outboxd_saga_ended ON outboxd_saga (ended_at, state) WHERE ended_at IS NOT NULL;
 
 -- Append only: what a saga asked for, what came back, and what was done to it.
 CREATE TABLE outboxd_journal (

@@ -1,0 +1,89 @@
+"""Stream, feed or stranger → ours: each message is taken once, by its number or by its id.
+
+Numbers need no memory of single messages; a producer without numbers is remembered id by id. What
+is refused here is refused visibly, or kept by its sender.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from . import settle
+from .batch import Batch
+from .errors import Unrecoverable
+from .holding import LOCAL_KEY
+from .message import Envelope, Undecodable, decode_envelope
+from .settle import Receipt
+from .store import inbox
+from .store.inbox import Sender
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+
+class Arrival:
+    """What comes to one participant. ``strangers``: senders of an unknown epoch, and that epoch."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.strangers: dict[str, int] = {}
+        self._delivery = delivery
+
+    def take(self, batch: Batch, body: bytes, is_suspect: bool) -> None:
+        """An entry of a stream: its number says whether it is new, old, or beyond a hole."""
+        try:
+            envelope = decode_envelope(body)
+        except Undecodable as err:
+            self._delivery.letters.bury_bytes(batch, body, err)
+            return
+        if not envelope.seq:
+            self.take_foreign(batch, envelope, body, is_suspect)
+            return
+        key = (envelope.source, "events" if envelope.kind == "event" else "in")
+        row = self._delivery.holding.senders.get(key)
+        if key[1] == "events" and not self._delivery.subscribing.expects(row, envelope):
+            return
+        known = None if row is None else (row.epoch, row.accepted)
+        receipt = settle.receive(known, envelope.epoch, envelope.seq)
+        if receipt is Receipt.UNKNOWN_EPOCH:
+            self.strangers[envelope.source] = envelope.epoch
+            return
+        if row is None:
+            row = self._delivery.holding.senders[key] = Sender(envelope.epoch, 0, 0, 0)
+        batch.touched.add(key)
+        if receipt is Receipt.TAKE:
+            row.accepted = envelope.seq
+            batch.holes.pop(key, None)
+            self._delivery.admit(batch, envelope, body, key, is_suspect)
+        elif receipt is Receipt.HOLE:
+            batch.holes[key] = True
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person should know, in sentences."""
+        return [
+            f"{self._delivery.name} holds back what {sender} sends: it speaks with another store; "
+            f"`outboxd trust {sender}` if that is right"
+            for sender in self.strangers
+        ]
+
+    def take_foreign(
+        self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
+    ) -> None:
+        """A message without numbers: (source, id) is taken once, other content is refused."""
+        data, source = bytes(envelope.data), envelope.source
+        mark = zlib.crc32(data, zlib.crc32(envelope.type.encode()))
+        seen = inbox.seen_mark(batch.connection, source, envelope.id)
+        if seen is None:
+            inbox.see(batch.connection, source, envelope.id, mark, batch.now)
+            self._delivery.holding.count_local(batch)
+            self._delivery.admit(batch, envelope, body, LOCAL_KEY, is_suspect)
+            return
+        other = f"{envelope.id}#{mark:08x}"
+        if seen == mark or inbox.seen_mark(batch.connection, source, other) is not None:
+            return
+        inbox.see(batch.connection, source, other, mark, batch.now)
+        self._delivery.holding.count_local(batch)
+        error = Unrecoverable(f"{source} sent {envelope.id} before, with other content")
+        held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
+        self._delivery.letters.bury(batch, held, envelope, error)

@@ -1,0 +1,58 @@
+"""What strangers and accidents do to a broker."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable
+
+import redis
+
+from tests.crash.shop import Shop, streams_of
+
+Blow = Callable[[redis.Redis], None]
+
+
+def flushall(broker: redis.Redis) -> None:
+    broker.flushall()
+
+
+def xtrim(broker: redis.Redis) -> None:
+    for key in streams_of(broker):
+        broker.xtrim(key, maxlen=0, approximate=False)
+
+
+def xdel(broker: redis.Redis) -> None:
+    """One entry after another, every second one: holes."""
+    for key in streams_of(broker):
+        for entry_id, _ in broker.xrange(key)[::2]:
+            broker.xdel(key, entry_id)
+
+
+def xgroup_destroy(broker: redis.Redis) -> None:
+    for key in streams_of(broker):
+        for group in broker.xinfo_groups(key):
+            broker.xgroup_destroy(key, group["name"])
+
+
+def del_hashes(broker: redis.Redis) -> None:
+    """What the receivers hold, and how far each store has published."""
+    for key in broker.scan_iter("outboxd:*", _type="hash"):
+        broker.delete(key)
+
+
+def client_kill(broker: redis.Redis) -> None:
+    for _ in range(5):
+        broker.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def strike(shop: Shop, blow: Blow) -> None:
+    """Nothing where the broker is away, or goes meanwhile."""
+    if shop.socket.exists():
+        with contextlib.suppress(redis.RedisError), shop.stranger() as broker:
+            blow(broker)
+
+
+def kill_broker(shop: Shop) -> None:
+    """kill -9 by its pid file."""
+    shop.signal_broker(signal.SIGKILL)
