@@ -16,6 +16,7 @@ from .batch import Batch
 from .lanes import RUNNING, WAITING, Slot
 from .message import Envelope, decode_data, encode
 from .store import fence, inbox
+from .store.dead import Letter
 from .store.fence import Fence
 from .store.inbox import Held
 from .tx import Step
@@ -47,7 +48,9 @@ class Closing:
                 return False
             if step is not None:
                 return self._pass(batch, held, envelope, step)
-            self._close_letter(batch, step_id)
+            letter = self._delivery.letters.close(batch, step_id)
+            if letter is not None:
+                self.give_up(batch, letter)
         return self.is_needless(batch, held, envelope)
 
     def is_needless(self, batch: Batch, held: Held, envelope: Envelope) -> bool:
@@ -108,14 +111,11 @@ class Closing:
         self._delivery.done(batch, step)
         return self.is_needless(batch, held, envelope)
 
-    def _close_letter(self, batch: Batch, step_id: str) -> None:
-        """A closed call is never replayed."""
-        letter = self._delivery.letters.close(batch, step_id)
-        if letter is not None:
-            acted = self._may_have_acted(batch, step_id, letter.attempts, letter.type)
-            state = UNKNOWN if acted else NEVER
-            self._delivery.forget_effect(batch, step_id, letter.type)
-            fence.put(batch.connection, step_id, "closed", batch.now, state)
+    def give_up(self, batch: Batch, letter: Letter) -> None:
+        """A letter that is closed or discarded: its call can never run again."""
+        acted = self._may_have_acted(batch, letter.id, letter.attempts, letter.type)
+        fence.put(batch.connection, letter.id, "closed", batch.now, UNKNOWN if acted else NEVER)
+        self._delivery.forget_effect(batch, letter.id, letter.type)
 
     def _may_have_acted(self, batch: Batch, step_id: str, attempts: int, type_name: str) -> bool:
         """A def handler's failed attempts were rolled back; an effect's were not."""

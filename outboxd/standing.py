@@ -80,9 +80,10 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
     if row.state != "stuck":
         raise Refused(f"{saga_id} is {row.state}, not stuck")
     if row.stuck in ("letter", "undo"):
+        is_letter = "/d-" in (row.detail or "")
         raise Refused(
-            f"{saga_id} waits for another participant: {row.detail}",
-            hint="`outboxd dead replay LETTER` lets it go on, as does the answer it waits for",
+            f"{saga_id} is stuck on a dead letter" if is_letter else f"{saga_id}: {row.detail}",
+            hint=f"outboxd dead replay LETTER lets it go on: {row.detail}" if is_letter else None,
         )
     was_forward = row.stuck == "forward"
     unstick(conductor, live, row.stuck or "")

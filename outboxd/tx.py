@@ -33,6 +33,8 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """The part of a database connection that we use."""
 
+    @property
+    def in_transaction(self) -> bool: ...
     def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor: ...
 
@@ -44,13 +46,16 @@ class Rows(list[Row]):
 
 
 _NOT_YOURS = re.compile(
-    r"\s*(BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|VACUUM|PRAGMA)\b", re.IGNORECASE
+    r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+    r"(BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|VACUUM|PRAGMA)\b",
+    re.IGNORECASE | re.DOTALL,
 )
+_OR_ROLLBACK = re.compile(r"\b(OR\s+ROLLBACK)\b", re.IGNORECASE)
 
 
 @lru_cache(maxsize=2048)
 def _checked(sql: str) -> str:
-    found = _NOT_YOURS.match(sql)
+    found = _NOT_YOURS.match(sql) or _OR_ROLLBACK.search(sql)
     if found:
         raise SagaMisuse(
             f"{found[1].upper()} is not a handler's: outboxd opens and ends the transaction, "
@@ -156,12 +161,22 @@ class Tx(Db):
 
     def execute(self, sql: str, args: Sequence[Any] | dict[str, Any] = ()) -> Rows:
         self._must_be_open()
-        return super().execute(sql, args)
+        was_inside = self._connection.in_transaction
+        try:
+            return super().execute(sql, args)
+        except Exception:
+            self._close_if_ended(was_inside)
+            raise
 
     def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> int:
         """Runs one statement for each of ``args``; returns the number of rows changed."""
         self._must_be_open()
-        return self._connection.executemany(_checked(sql), args).rowcount
+        was_inside = self._connection.in_transaction
+        try:
+            return self._connection.executemany(_checked(sql), args).rowcount
+        except Exception:
+            self._close_if_ended(was_inside)
+            raise
 
     def publish(self, event: Event) -> None:
         """Publishes ``event`` with this transaction, for whoever subscribes."""
@@ -200,6 +215,11 @@ class Tx(Db):
         )
         self._next += 1
         self.outgoing.append(Outgoing(stream, envelope, due_at))
+
+    def _close_if_ended(self, was_inside: bool) -> None:
+        """A full disk ends the whole transaction: what is written after that would commit alone."""
+        if was_inside and not self._connection.in_transaction:
+            self._open = False
 
     def _must_be_open(self) -> None:
         if not self._open:

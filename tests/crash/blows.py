@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import redis
 
+from tests.crash.process import Run
 from tests.crash.shop import Shop, streams_of
 
 Blow = Callable[[redis.Redis], None]
@@ -46,13 +47,20 @@ def client_kill(broker: redis.Redis) -> None:
         broker.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
-def strike(shop: Shop, blow: Blow) -> None:
-    """Nothing where the broker is away, or goes meanwhile."""
-    if shop.socket.exists():
-        with contextlib.suppress(redis.RedisError), shop.stranger() as broker:
-            blow(broker)
+def strike(shop: Shop, run: Run, blow: Blow) -> None:
+    """A blow to the broker while outboxd stands still: what is on its way is hit for certain.
+
+    Nothing where the broker is away, or goes meanwhile.
+    """
+    run.signal(signal.SIGSTOP)
+    try:
+        if shop.socket.exists():
+            with contextlib.suppress(redis.RedisError), shop.stranger() as broker:
+                blow(broker)
+    finally:
+        run.signal(signal.SIGCONT)
 
 
-def kill_broker(shop: Shop) -> None:
+def kill_broker(shop: Shop, _: object = None) -> None:
     """kill -9 by its pid file."""
     shop.signal_broker(signal.SIGKILL)

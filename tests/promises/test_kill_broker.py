@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.crash import blows, feed
 from tests.crash.blows import Blow
-from tests.crash.process import Fate, wait_for
+from tests.crash.process import Fate, Run, wait_for
 from tests.crash.shop import Shop, assert_drained, assert_right, open_shop
 
 BLOWS = 3
@@ -26,14 +27,14 @@ LOSSES = [
 ]
 
 
-def struck(seed: int, strike: Callable[[Shop], None], times: int, lines: int = 150) -> None:
+def struck(seed: int, strike: Callable[[Shop, Run], None], times: int, lines: int = 150) -> None:
     """One run, struck again and again as it gets on, and nobody does anything about it."""
     fate = Fate(seed)
     with open_shop(feed.example(lines)) as shop:
         run = shop.run()
         for _ in range(times):
             fate.await_progress(run, shop.progress, 2 * lines // (times + 1))
-            strike(shop)
+            strike(shop, run)
         ended = shop.ends_cleanly(run)
         assert "Traceback" not in ended.err
         assert_right(shop, fate)
@@ -48,22 +49,21 @@ def test_the_broker_is_killed_at_random_moments(storm: int) -> None:
 @pytest.mark.parametrize("blow", LOSSES)
 def test_the_broker_loses_data_or_clients(blow: Blow, storm: int) -> None:
     for seed in range(storm):
-        struck(seed, lambda shop: blows.strike(shop, blow), BLOWS)
+        struck(seed, lambda shop, run: blows.strike(shop, run, blow), BLOWS)
 
 
 def test_everything_at_once(storm: int) -> None:
     """Losses of every kind in one run, in an order drawn by lot, and kill -9 among them."""
     for seed in range(storm):
-        lots = Fate(500 + seed).rng
+        lots = random.Random(seed)
+        struck(500 + seed, lambda shop, run, lots=lots: by_lot(lots, shop, run), 6, 300)
 
-        def strike(shop: Shop, lots: object = lots) -> None:
-            blow = lots.choice([*LOSSES, None])  # type: ignore[attr-defined]
-            if blow is None:
-                blows.kill_broker(shop)
-            else:
-                blows.strike(shop, blow)
 
-        struck(500 + seed, strike, 6, 300)
+def by_lot(lots: random.Random, shop: Shop, run: Run) -> None:
+    if lots.random() < 0.2:
+        blows.kill_broker(shop)
+    else:
+        blows.strike(shop, run, lots.choice(LOSSES))
 
 
 def test_a_broker_that_hangs_is_reported_once_and_waited_for() -> None:

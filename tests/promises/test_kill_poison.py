@@ -1,0 +1,180 @@
+"""P9: a message that kills or hangs the process is convicted, alone, and nothing else is held up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash import feed
+from tests.crash.bomb import DEATH
+from tests.crash.process import Ended, Run
+from tests.crash.shop import NAMES, Shop, assert_right, open_shop
+
+BOMB = str(Path(feed.__file__).with_name("bomb.py"))
+GOOD = [f"good{n}" for n in range(6)]
+
+RESTARTS = 12
+"""Five deaths convict; finding out who was running takes a few more."""
+
+FEW = 6
+"""The same with a limit of two deaths."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def armed(shop: Shop, type_name: str, **data: str) -> None:
+    """Puts the bad message into the middle of good ones, and all of them among the orders."""
+    shop.plugins.append(BOMB)
+    names = [*GOOD[:3], "bad", *GOOD[3:]]
+    bombs = [feed.line({"n": n, **data}, type_name).replace("feed-None", n) for n in names]
+    lines = shop.feed.read_text(encoding="utf-8").splitlines()
+    middle = len(lines) // 2
+    whole = [*lines[:middle], *bombs, *lines[middle:]]
+    shop.feed.write_text("\n".join(whole) + "\n", encoding="utf-8")
+
+
+def impatient(shop: Shop) -> None:
+    """Two deaths convict, and two seconds are for ever."""
+    shop.command = [sys.executable, "-m", "tests.crash.impatient"]
+
+
+def restarted(shop: Shop, code: int, most: int) -> tuple[int, Ended]:
+    """Starts the command again whenever it dies with ``code``; how often, and how it ended."""
+    for times in range(most + 1):
+        ended = shop.run().ended()
+        if ended.code != code:
+            return times, ended
+    raise AssertionError(f"died {most + 1} times:\n{ended}\n{held(shop)}")
+
+
+def held(shop: Shop) -> list[object]:
+    query = "SELECT id, state, is_suspect, attempts, crashes FROM outboxd_inbox"
+    return [(name, row) for name in ("fuse", "bomb", *NAMES) for row in shop.rows(name, query)]
+
+
+def convicted(shop: Shop) -> set[str]:
+    """Keys of dead letters and of stuck sagas, wherever they are, but for mails."""
+    dead = "SELECT key FROM outboxd_dead WHERE state = 'dead'"
+    stuck = "SELECT key FROM outboxd_saga WHERE state = 'stuck'"
+    names = ("fuse", "bomb", *NAMES[:-1])
+    return {row[0] for name in names for query in (dead, stuck) for row in shop.rows(name, query)}
+
+
+def seen(shop: Shop) -> list[str]:
+    return sorted(row[0] for row in shop.rows("bomb", "SELECT n FROM seen"))
+
+
+def assert_only_the_culprit(shop: Shop) -> None:
+    assert convicted(shop) == {"bad"}
+    assert_right(shop)
+
+
+def test_five_deaths_convict_the_message_and_nobody_else() -> None:
+    with open_shop(feed.example(60)) as shop:
+        armed(shop, "Light", at="def")
+        times, ended = restarted(shop, DEATH, RESTARTS)
+        assert times >= 5
+        assert ended.code == 1, ended
+        assert "the process ended 5 times while this message ran" in ended.err
+        assert seen(shop) == GOOD
+        assert_only_the_culprit(shop)
+
+
+def test_a_convicted_message_is_replayed_after_the_fix() -> None:
+    with open_shop([]) as shop:
+        impatient(shop)
+        armed(shop, "Light", at="async")
+        restarted(shop, DEATH, FEW)
+        shop.env["DEFUSED"] = "1"
+        replay = shop.outboxd("dead", "replay", "d-1", "--yes")
+        assert replay.code == 0, replay
+        shop.finish()
+        assert seen(shop) == sorted(["bad", *GOOD])
+        assert not convicted(shop)
+
+
+@pytest.mark.parametrize("at", ["async", "lane"])
+def test_a_called_handler_that_kills_is_found(at: str) -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        armed(shop, "Light", at=at)
+        _, ended = restarted(shop, DEATH, FEW)
+        assert ended.code == 1, ended
+        assert seen(shop) == GOOD
+        assert_only_the_culprit(shop)
+
+
+@pytest.mark.parametrize("at", ["start", "timer", "reply"])
+def test_saga_code_that_kills_is_found_and_compensates_nothing(at: str) -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        armed(shop, "Light", at=at)
+        restarted(shop, DEATH, FEW)
+        states = dict(shop.rows("fuse", "SELECT key, state FROM outboxd_saga"))
+        assert states.pop("bad", "stuck") == "stuck"
+        assert states == dict.fromkeys(GOOD, "completed")
+        assert_only_the_culprit(shop)
+
+
+@pytest.mark.parametrize("type_name", ["Explode", "ExplodeOutside"])
+def test_a_line_of_a_feed_that_kills_is_found(type_name: str) -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        armed(shop, type_name)
+        _, ended = restarted(shop, DEATH, FEW)
+        assert ended.code == 0, ended
+        assert seen(shop) == GOOD
+        assert_only_the_culprit(shop)
+
+
+def test_what_waits_behind_another_and_kills_in_its_turn_is_found() -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        shop.plugins.append(BOMB)
+        names = ["first", "bad", "after"]
+        bombs = [feed.line({"n": n}, "ExplodeLater").replace("feed-None", n) for n in names]
+        with shop.feed.open("a") as file:
+            file.write("\n".join(bombs) + "\n")
+        restarted(shop, DEATH, FEW)
+        assert convicted(shop) == {"one"}
+        assert seen(shop) == ["after", "first"]
+        assert_right(shop)
+
+
+def test_a_sent_command_that_kills_is_found() -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        armed(shop, "Hang")
+        shop.feed.write_text("\n".join(feed.example(20)) + "\n")
+        shop.finish()
+        sent = shop.outboxd("send", "Explode", '{"n": "bad"}')
+        assert sent.code == 0, sent
+        _, ended = restarted(shop, DEATH, FEW)
+        assert ended.code == 0, ended
+        assert_only_the_culprit(shop)
+
+
+def test_a_handler_that_never_returns_ends_the_process_and_is_convicted() -> None:
+    with open_shop(feed.example(20)) as shop:
+        impatient(shop)
+        armed(shop, "Stall")
+        first = shop.run().ended()
+        assert first.code == 70, first
+        assert "handler_never_returns store=bomb.db" in first.err
+        assert "in stall" in shop.log(), "its stack is in the log"
+        _, ended = restarted(shop, 70, FEW)
+        assert ended.code == 0, ended
+        assert seen(shop) == GOOD
+        assert_only_the_culprit(shop)
+
+
+def test_an_async_handler_that_hangs_times_out_beside_all_others() -> None:
+    with open_shop(feed.example(60)) as shop:
+        armed(shop, "Hang")
+        run: Run = shop.run()
+        ended = shop.ends_cleanly(run)
+        assert "TimeoutError: bomb.hang was not done within 0.3 s" in ended.err
+        assert seen(shop) == GOOD
+        assert_only_the_culprit(shop)

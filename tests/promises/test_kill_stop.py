@@ -1,0 +1,96 @@
+"""P2: every way to stop, to start again and to start twice; feeding a file twice changes nothing."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.crash import feed
+from tests.crash.process import Fate, processes_in, wait_for
+from tests.crash.shop import NAMES, Shop, assert_drained, assert_right, open_shop
+
+BOMB = str(Path(feed.__file__).with_name("bomb.py"))
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_feeding_the_same_file_twice_changes_nothing() -> None:
+    with open_shop(feed.example(150)) as shop:
+        shop.finish()
+        before, calls = shop.business(), shop.courier_lines()
+        again = shop.finish()
+        assert shop.business() == before
+        assert shop.courier_lines() == calls
+        assert "150 lines, 1 refused" in again.out
+        assert_right(shop)
+
+
+def test_a_second_daemon_on_one_directory_is_refused_and_does_no_harm() -> None:
+    with open_shop(feed.example(60)) as shop:
+        first = shop.run(until_idle=False)
+        wait_for((shop.data / "daemon.json").exists, "a running daemon", first)
+        second = shop.run().ended()
+        assert second.code == 4, second
+        [error] = [line for line in second.err.splitlines() if line.startswith("error:")]
+        assert f"another outboxd (pid {first.process.pid}) runs on {shop.data}" in error
+        first.signal(signal.SIGTERM)
+        shop.ends_cleanly(first)
+        shop.finish()
+        assert_right(shop)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_at_any_moment(number: signal.Signals, storm: int) -> None:
+    """Exit 0, no broker left, nothing is suspect though work was under way; the next run ends it."""
+    fate = Fate(int(number))
+    with open_shop(feed.example(100)) as shop:
+        for start in [True, False, False] * storm:
+            run = shop.run()
+            wait_for(lambda run=run: "outboxd hosts" in run.err, "the first words", run)  # type: ignore[misc]
+            if start:
+                fate.await_start(run)
+            else:
+                fate.await_progress(run, shop.progress, 60)
+            run.signal(number)
+            ended = shop.ends_cleanly(run)
+            assert "Traceback" not in ended.err
+            assert not suspects(shop), fate
+        shop.finish()
+        assert_right(shop, fate)
+        assert_drained(shop)
+
+
+def suspects(shop: Shop) -> list[tuple[object, ...]]:
+    """Rows that only a crash leaves."""
+    query = (
+        "SELECT id, state, crashes FROM outboxd_inbox WHERE is_suspect OR crashes"
+        " OR state = 'running'"
+    )
+    return [row for name in NAMES for row in shop.rows(name, query)]
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing() -> None:
+    lines = [*feed.example(30), feed.line({"n": "slow"}, "Linger")]
+    with open_shop(lines) as shop:
+        shop.plugins.append(BOMB)
+        shop.env["LINGER_UNTIL"] = str(shop.folder / "enough")
+        run = shop.run()
+        wait_for(lambda: lingering(shop) == "running", "a handler at work", run)
+        run.signal(signal.SIGINT)
+        run.says("stopping, 1 in hand, 10 s; again to stop now")
+        run.signal(signal.SIGINT)
+        assert run.ended().code == 130
+        wait_for(lambda: not processes_in(shop.folder), "the end of the broker")
+        (shop.folder / "enough").touch()
+        shop.finish()
+        assert lingering(shop) is None
+        assert shop.rows("bomb", "SELECT n FROM seen") == [("slow",)]
+        assert_right(shop)
+
+
+def lingering(shop: Shop) -> object:
+    """The state of the slow message in bomb's inbox."""
+    found = shop.rows("bomb", "SELECT state FROM outboxd_inbox WHERE type = 'Linger'")
+    return found[0][0] if found else None
