@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from .clock import utc
-from .message import Envelope, encode, events_stream, in_stream
+from .message import Envelope, checked_size, encode, events_stream, in_stream
 from .registry import Handler
 from .store import outbox
 from .store.connection import Connection
@@ -111,7 +111,7 @@ class Batch:
             self.outcome.wake_at = at
 
     def send(self, stream: str, envelope: Envelope) -> None:
-        self._out.append((stream, envelope.id, encode(envelope)))
+        self._out.append((stream, envelope.id, checked_size(encode(envelope))))
 
     def send_all(self, outgoing: list[Outgoing]) -> None:
         """What a handler collected; delayed messages wait in a table of their own."""
@@ -125,7 +125,7 @@ class Batch:
                     item.envelope.id,
                     item.stream,
                     item.due_at,
-                    encode(item.envelope),
+                    checked_size(encode(item.envelope)),
                 )
 
     def send_raw(self, stream: str, message_id: str, body: bytes) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import anyio
+
 from .batch import Outcome
+from .errors import StoreBroken
 from .store.connection import Connection, Database
 
 log = logging.getLogger("outboxd")
@@ -21,16 +24,31 @@ class Committer:
     def __init__(self, participant: str, database: Database) -> None:
         self.name = participant
         self.database = database
+        self.error: str | None = None
         self.after: list[Callable[[Outcome], None]] = [self._log]
 
     async def commit(self, work: Callable[[Connection], Outcome]) -> Outcome:
-        """Returns after COMMIT and after what follows from it was begun.
+        """Returns after COMMIT and after what follows from it was begun; cancelling waits for both.
 
         Raises what ``Database.write`` raises.
         """
-        outcome = await self.database.write(work)
-        self.settle(outcome)
+        with anyio.CancelScope(shield=True):
+            try:
+                outcome = await self.database.write(work)
+            except StoreBroken as err:
+                self._note(err)
+                raise
+            self._note(None)
+            self.settle(outcome)
         return outcome
+
+    def _note(self, error: StoreBroken | None) -> None:
+        """Says so once when the disk refuses, and once when it takes writes again."""
+        if error is not None and self.error is None:
+            log.error("database refuses writes, retrying; nothing is lost: %s", error)
+        elif error is None and self.error is not None:
+            log.warning("database takes writes again: %s", self.database.path.name)
+        self.error = None if error is None else str(error)
 
     def settle(self, outcome: Outcome) -> None:
         """Begins what a committed outcome asks for."""

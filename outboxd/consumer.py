@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 from .clock import Clock
 from .committer import Committer
 from .delivery import Delivery
-from .errors import Unavailable
+from .errors import StoreBroken, Unavailable
 from .quarantine import Quarantine
 from .stream import Entry, NoGroup, Stream
 from .wake import Outage
@@ -87,7 +87,7 @@ class Consumer:
             except Unavailable as err:
                 self._cut()
                 outage.failed()
-                if outage.failures == 1:
+                if outage.failures == 1 and not isinstance(err, StoreBroken):
                     self._on_outage(str(err))
                 await anyio.sleep(outage.pause_s)
 

@@ -21,7 +21,7 @@ from .failing import Failing, Unroutable
 from .holding import LOCAL, LOCAL_KEY, Holding
 from .lanes import RUNNING, WAITING
 from .letters import Letters
-from .message import Envelope, decode_data, decode_envelope, encode
+from .message import Envelope, checked_size, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
 from .store import fence, inbox, journal, meta, outbox, timers
 from .store.connection import Connection, is_infrastructure
@@ -90,7 +90,7 @@ class Delivery:
         """Takes messages that came without a stream: each (source, id) once."""
         with self.batch(connection) as batch:
             for envelope in envelopes:
-                self.arrival.take_foreign(batch, envelope, encode(envelope))
+                self.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
         return batch.outcome
 
     def begin(self, connection: Connection, limit: int, *, suspects: bool = False) -> Outcome:
@@ -310,7 +310,7 @@ class Delivery:
                 kind = self.starts(envelope)
                 if kind is not None:
                     self.conductor.start(batch, envelope, body, kind)
-                else:
+                elif envelope.kind == "command" or self._has_handler(envelope):
                     self._handle(batch, held, envelope)
             case "reply":
                 self.conductor.on_reply(batch, envelope)
@@ -409,6 +409,10 @@ class Delivery:
         return Tx(
             batch.connection, self.name, envelope, batch.now, attempt=max(1, attempt), step=step
         )
+
+    def _has_handler(self, envelope: Envelope) -> bool:
+        """Whether it is for us: a publisher's stream has all of its events."""
+        return self.registry.handler(self.name, envelope.type) is not None
 
     def _is_effect(self, envelope: Envelope) -> bool:
         if envelope.kind not in ("command", "event", "undo"):

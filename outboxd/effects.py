@@ -38,14 +38,15 @@ class Effects:
         self._delivery = delivery
         self._committer = committer
         self._tasks = tasks
-        self._is_draining = False
+        self._is_stopped = False
 
     def take(self, outcome: Outcome) -> None:
         """Starts what a committed batch has begun; suspects are run by whoever asked for one."""
         for started in outcome.started:
             if not started.held.is_suspect:
                 self.running[started.held.n] = started
-                self._tasks.start_soon(self.run, started)
+                if not self._is_stopped:
+                    self._tasks.start_soon(self.run, started)
 
     async def run(self, started: Started) -> None:
         """Makes one attempt; its end is committed, whatever it is."""
@@ -57,7 +58,7 @@ class Effects:
                 await self._run_effect(started)
         except Unavailable as err:
             # Not the handler's fault: the attempt is given back, uncounted, once the disk answers.
-            log.warning("attempt_not_committed id=%r error=%r", started.held.id, str(err))
+            log.info("attempt_not_committed id=%r error=%r", started.held.id, str(err))
             await self._give_back(started.held.n)
         finally:
             self.running.pop(started.held.n, None)
@@ -68,6 +69,13 @@ class Effects:
             while self.running:  # noqa: ASYNC110 - only at the end: not worth an event
                 await anyio.sleep(0.01)
         return len(self.running)
+
+    async def stop(self) -> None:
+        """Gives back what runs no more, or was begun too late to run: uncounted, due at once."""
+        self._is_stopped = True
+        for n in list(self.running):
+            await self._committer.database.write(lambda cx, n=n: self._delivery.release(cx, n))  # type: ignore[misc]
+            self.running.pop(n, None)
 
     async def _give_back(self, n: int) -> None:
         while True:

@@ -14,7 +14,7 @@ from .batch import Batch
 from .conductor import Parked
 from .errors import CodeChanged, Reject, Retry, Unrecoverable
 from .lanes import HELD, RUNNING, WAITING
-from .message import Envelope, Undecodable, encode
+from .message import Envelope, TooBig, Undecodable, brief, encode
 from .saga import where
 from .store import inbox
 from .store.inbox import Held
@@ -40,7 +40,7 @@ class Failing:
         """The closed set of what may follow: an answer "no", a hold, another try, a dead letter."""
         match error:
             case Reject() if not envelope.is_undo:
-                batch.reply(envelope, "rejected", encode({"reason": error.reason}))
+                batch.reply(envelope, "rejected", encode({"reason": brief(error.reason)}))
                 self._delivery.done(batch, held)
                 return
             case Parked():
@@ -81,7 +81,7 @@ class Failing:
                 outcome = f"again in {delay_s:.2f} s"
             case retry.GiveUp():
                 outcome = "gave up"
-        held.error = f"{type(error).__name__}: {error}"
+        held.error = brief(f"{type(error).__name__}: {error}")
         inbox.fail_attempt(
             batch.connection, held.id, batch.now, took_s, outcome, held.error, where(error)
         )
@@ -90,7 +90,7 @@ class Failing:
     def _verdict(
         self, batch: Batch, held: Held, envelope: Envelope, error: Exception
     ) -> retry.Verdict:
-        if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged, Reject)):
+        if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged, Reject, TooBig)):
             return retry.GiveUp(str(error))
         return retry.decide(
             self._policy(batch, envelope),

@@ -14,7 +14,16 @@ from pathlib import Path
 import msgspec
 
 from .errors import ConfigError
-from .message import BAD_BYTES, Envelope, Undecodable, decode_data, key_of
+from .message import (
+    BAD_BYTES,
+    MAX_ENVELOPE_BYTES,
+    Envelope,
+    Event,
+    TooBig,
+    Undecodable,
+    decode_data,
+    key_of,
+)
 from .registry import Registry
 
 SOURCE = "feed"
@@ -59,12 +68,17 @@ def read(path: Path, registry: Registry, now: datetime) -> Iterator[Taken | Refu
 
 
 def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken | Refusal:
+    if len(raw) > MAX_ENVELOPE_BYTES:
+        return Refusal(number, TooBig(len(raw)).message)
     try:
         line = _LINES.decode(raw)
     except BAD_BYTES as err:
         return Refusal(number, f"malformed: {err}")
     owner = registry.owner(line.type)
     message_type = registry.messages.get(line.type)
+    if message_type is not None and issubclass(message_type, Event):
+        source = message_type.__outboxd__.source
+        return Refusal(number, f"{line.type} is an event of {source}; a feed takes commands")
     if owner is None or message_type is None:
         near = registry.nearest(line.type)
         hint = f"; did you mean {near}?" if near else ""

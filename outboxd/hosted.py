@@ -193,6 +193,13 @@ class Hosted:
         return own is not None and own.is_caught_up
 
     @property
+    def problems(self) -> list[str]:
+        """What a person should know, in sentences."""
+        error = self.committer.error
+        refused = [] if error is None else [f"{self.name} cannot write: {error}"]
+        return [*refused, *self.delivery.arrival.problems]
+
+    @property
     def is_wired(self) -> bool:
         """Whether its services exist."""
         return hasattr(self, "effects")

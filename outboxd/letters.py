@@ -7,7 +7,7 @@ import hashlib
 from .batch import Batch
 from .holding import LOCAL_KEY, Holding
 from .lanes import HELD
-from .message import Envelope, MessageDeadLettered, Undecodable, encode, encode_raw
+from .message import Envelope, MessageDeadLettered, Undecodable, brief, encode, encode_raw
 from .registry import Registry
 from .saga import where
 from .store import dead
@@ -44,7 +44,7 @@ class Letters:
             self._holding.put_back(batch, held, HELD)
         else:
             self._holding.leave(batch, held)
-        said = f"{type(error).__name__}: {error}"
+        said = brief(f"{type(error).__name__}: {error}")
         batch.note("message_died", letter=name, id=held.id, error=said)
         batch.reply(envelope, "died", encode({"reason": f"{name}: {said}", "letter": name}))
         self._announce(batch, letter, f"d-{held.letter}", said)
@@ -102,7 +102,7 @@ class Letters:
             first_at=held.at,
             at=batch.now,
             error_type=type(error).__name__,
-            error=str(error),
+            error=brief(str(error)),
             traceback=where(error),
             reason=None,
             body=held.body,

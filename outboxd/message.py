@@ -25,6 +25,10 @@ MAX_ENVELOPE_BYTES = 256 * 1024
 """A larger body stops the broker's single thread for milliseconds; keep it in a table or a blob."""
 
 
+NUMBERS_BYTES = 256
+"""What the numbers add to a document when it is published."""
+
+
 class Spec(msgspec.Struct, frozen=True):
     """What the class keywords of a message say."""
 
@@ -180,6 +184,28 @@ def encode(value: object) -> bytes:
     return _ENCODER.encode(value)
 
 
+class TooBig(OutboxdError):
+    """A message is larger than what travels."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the message has {size:,} bytes; the limit is {MAX_ENVELOPE_BYTES:,}",
+            hint="keep large content in a table or a file and send where it is",
+        )
+
+
+def checked_size(body: bytes) -> bytes:
+    """``body``, if it may travel; raises TooBig."""
+    if len(body) > MAX_ENVELOPE_BYTES:
+        raise TooBig(len(body))
+    return body
+
+
+def brief(text: str) -> str:
+    """An error's text as it travels and is kept: a person reads it, and it must fit."""
+    return text if len(text) <= 2000 else f"{text[:2000]} … ({len(text):,} characters)"
+
+
 def encode_raw(value: object) -> msgspec.Raw:
     """``value`` as JSON that stays as it is inside an envelope."""
     return msgspec.Raw(_ENCODER.encode(value))
@@ -187,8 +213,8 @@ def encode_raw(value: object) -> msgspec.Raw:
 
 def decode_envelope(body: bytes) -> Envelope:
     """Raises Undecodable with the reason; the size is checked before anything is parsed."""
-    if len(body) > MAX_ENVELOPE_BYTES:
-        raise Undecodable(f"the message has {len(body)} bytes; the limit is {MAX_ENVELOPE_BYTES}")
+    if len(body) > MAX_ENVELOPE_BYTES + NUMBERS_BYTES:
+        raise Undecodable(TooBig(len(body)).message)
     try:
         envelope = _ENVELOPES.decode(body)
     except BAD_BYTES as err:

@@ -14,7 +14,16 @@ from . import standing
 from .batch import Batch
 from .errors import OutboxdError, Refused
 from .lanes import HELD, WAITING
-from .message import Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
+from .message import (
+    Envelope,
+    TooBig,
+    Undecodable,
+    checked_size,
+    decode_data,
+    decode_envelope,
+    encode,
+    key_of,
+)
 from .store import applied, dead, fence, inbox
 from .store.control import Request
 from .store.dead import Letter
@@ -51,8 +60,8 @@ def apply(delivery: Delivery, batch: Batch, request: Request) -> str:
         return before
     try:
         answer = _apply(delivery, batch, request)
-    except Undecodable as err:
-        raise Refused(err.message) from err
+    except (Undecodable, TooBig) as err:
+        raise Refused(err.message, hint=err.hint) from err
     applied.add(batch.connection, request, batch.now, answer)
     return answer
 
@@ -106,7 +115,7 @@ def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
         kind="command",
         correlationid=args.id,
     )
-    delivery.arrival.take_foreign(batch, envelope, encode(envelope))
+    delivery.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
     return args.id
 
 

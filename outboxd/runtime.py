@@ -279,8 +279,8 @@ class Runtime:
             work.cancel_scope.cancel()
             for hosted in self.hosted.values():
                 await hosted.effects.drain(1.0)
-                if not hosted.effects.running:
-                    await hosted.close_cleanly()
+                await hosted.effects.stop()
+                await hosted.close_cleanly()
 
     # What an application asks for.
 
@@ -388,13 +388,17 @@ class Runtime:
 
     async def _write_status(self) -> None:
         since, was_error = self._clock.now(), self.broker.error
+        is_written = True
         while True:
             if self.broker.error != was_error:
                 since, was_error = self._clock.now(), self.broker.error
             try:
                 datadir.write_status(self.data, self._status(since))
+                is_written = True
             except OSError as err:
-                log.warning("status_not_written error=%r", str(err))
+                if is_written:
+                    log.warning("status_not_written error=%r", str(err))
+                is_written = False
             await anyio.sleep(STATUS_S)
 
     def _status(self, since: float) -> dict[str, object]:
@@ -408,5 +412,5 @@ class Runtime:
             "redis": getattr(self._stream, "where", "memory"),
             "broker": {"state": "up" if error is None else "down", "since": since, "error": error},
             "participants": list(self.hosted),
-            "problems": [p for h in self.hosted.values() for p in h.delivery.arrival.problems],
+            "problems": [p for h in self.hosted.values() for p in h.problems],
         }

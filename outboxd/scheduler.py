@@ -66,10 +66,7 @@ class Scheduler:
         while True:
             try:
                 await self._turn()
-            except Unavailable as err:
-                log.warning(
-                    "scheduler_waits participant=%s error=%r", self._delivery.name, str(err)
-                )
+            except Unavailable:  # said by the committer
                 await anyio.sleep(LOOK_S)
 
     async def _turn(self) -> None:

@@ -115,6 +115,13 @@ class _Short(logging.Formatter):
         return text
 
 
+class _LogFile(RotatingFileHandler):
+    """A record that does not fit on a full disk is dropped: no traceback in the user's terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+
 def set_up_logging(data: Path, level: str, line: Line, *, verbose: bool) -> None:
     """Warnings to stderr (all with ``verbose``); what ``level`` lets pass to log/outboxd.log."""
     logger = logging.getLogger("outboxd")
@@ -132,7 +139,7 @@ def _file_handler(data: Path) -> logging.Handler:
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        handler = RotatingFileHandler(
+        handler = _LogFile(
             folder / "outboxd.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
     except OSError as err:

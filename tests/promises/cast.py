@@ -32,6 +32,9 @@ from outboxd.testing import FakeClock, FaultyStream, Harness, running, wait_unti
 from tests.promises.books import Books
 
 BRIEF = Policy(attempts=3, base_s=0.01)
+LIMIT_S = 40.0
+"""A test that waits for what never comes ends with an error, and not with a stuck loop."""
+
 PATIENT_S = 25 * 3600.0
 """A little more than the time after which nobody is asked again."""
 
@@ -273,5 +276,6 @@ async def hosting(
     async with running(
         *participants, data=data, clock=clock, stream=stream, chance=chance, drain_s=drain_s
     ) as harness:
-        yield harness
+        with anyio.fail_after(LIMIT_S):
+            yield harness
     assert Books(data).errors() == []
