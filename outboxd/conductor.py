@@ -67,20 +67,29 @@ class Conductor:
     def start(self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind) -> None:
         """Starts a saga, or answers a further start with the first one's result."""
         message = decode_data(envelope.data, kind.message)
-        key = key_of(message) or ""
+        live, round_ = self.started_by(batch, envelope, kind, key_of(message) or "")
+        if live is None:
+            live = self.add(batch, kind, key_of(message) or "", round_, body)
+            batch.outcome.sagas[envelope.id] = live.row.id
+            self._begin(batch, live, kind, message)
+            return
+        batch.outcome.sagas[envelope.id] = live.row.id
+        if decode_envelope(live.row.start).id == envelope.id:
+            self._same_start(batch, envelope, live, kind, message)
+        else:
+            self._start_again(batch, envelope, body, kind, live)
+
+    def started_by(
+        self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
+    ) -> tuple[Live | None, int]:
+        """The saga that this start belongs to, or None and the round that it would begin."""
         round_ = 1
-        found = batch.outcome.sagas
         while (live := self.book.find(batch, self.id_of(kind, key, round_))) is not None:
-            found[envelope.id] = live.row.id
-            if decode_envelope(live.row.start).id == envelope.id:
-                self._same_start(batch, envelope, live, kind, message)
-                return
-            if kind.spec.again != "after_end" or live.row.ended_at is None:
-                self._start_again(batch, envelope, body, kind, live)
-                return
+            is_its_own = decode_envelope(live.row.start).id == envelope.id
+            if is_its_own or kind.spec.again != "after_end" or live.row.ended_at is None:
+                return live, round_
             round_ += 1
-        found[envelope.id] = self.id_of(kind, key, round_)
-        self._begin(batch, self.add(batch, kind, key, round_, body), kind, message)
+        return None, round_
 
     def add(self, batch: Batch, kind: SagaKind, key: str, round_: int, body: bytes) -> Live:
         """A new saga's row."""
@@ -155,7 +164,7 @@ class Conductor:
             case "replaying":
                 self._on_replay(batch, live, call)
                 return
-        standing.unstick(self, live, "letter", "forward")
+        standing.unstick(self, batch, live, "letter", "forward")
         match envelope.outcome:
             case "ok":
                 self._on_answer(batch, live, call, bytes(envelope.data))
@@ -219,12 +228,12 @@ class Conductor:
         elif call.on_dead == "fail" and not live.row.is_forward:
             self.throw(batch, live, call, CallFailed(reason, call.name), "failed", True)
         else:
-            standing.unstick(self, live, "letter")
+            standing.unstick(self, batch, live, "letter")
             standing.stick(self, batch, live, "letter", reason)
 
     def _on_replay(self, batch: Batch, live: Live, call: CallRow) -> None:
         """Somebody replays the letter that held the saga: the call has its whole time again."""
-        standing.unstick(self, live, "letter")
+        standing.unstick(self, batch, live, "letter")
         call.due_at = batch.now + call.span_s
         self.book.save_call(batch, call)
         self.book.journal(batch, live, "resumed", call.pos, call.name)
@@ -234,10 +243,10 @@ class Conductor:
         if live.undos.get(envelope.call or 0) != "sent":
             return
         if envelope.outcome == "died":
-            standing.unstick(self, live, "undo")
+            standing.unstick(self, batch, live, "undo")
             standing.stick(self, batch, live, "undo", _reason(envelope))
             return
-        standing.unstick(self, live, "undo")
+        standing.unstick(self, batch, live, "undo")
         if envelope.outcome == "replaying":
             self.book.save(batch, live)
         else:

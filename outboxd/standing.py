@@ -30,13 +30,17 @@ def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str
     batch.note("saga_stuck", saga=live.row.id, kind=kind, detail=last)
 
 
-def unstick(conductor: Conductor, live: Live, *kinds: str) -> None:
-    """It moves again, if it stood for one of these reasons."""
+def unstick(conductor: Conductor, batch: Batch, live: Live, *kinds: str) -> None:
+    """It moves again, if it stood for one of these reasons; its calls have their whole time again."""
     row = live.row
-    if row.state == "stuck" and row.stuck in kinds:
-        is_unwinding = row.ending in ("compensated", "cancelled")
-        conductor.book.become(live, "compensating" if is_unwinding else "running")
-        row.stuck = row.detail = None
+    if row.state != "stuck" or row.stuck not in kinds:
+        return
+    is_unwinding = row.ending in ("compensated", "cancelled")
+    conductor.book.become(live, "compensating" if is_unwinding else "running")
+    row.stuck = row.detail = None
+    for call in live.calls.values():
+        call.due_at = batch.now + call.span_s
+        conductor.book.save_call(batch, call)
 
 
 def stick_unanswered(conductor: Conductor, batch: Batch, saga_id: str, pos: int, name: str) -> None:
@@ -58,12 +62,12 @@ def stick_on_bug(
     error: Exception,
 ) -> str | None:
     """Every try of a step ended with a bug: nothing of it was kept. Returns the saga's id."""
-    saga_id = envelope.correlationid or ""
-    if kind is not None:
-        saga_id = conductor.id_of(kind, key_of(decode_data(envelope.data, kind.message)) or "")
-    live = conductor.book.find(batch, saga_id)
-    if live is None and kind is not None:
-        live = conductor.add(batch, kind, envelope.subject or "", 1, body)
+    if kind is None:
+        live = conductor.book.find(batch, envelope.correlationid or "")
+    else:
+        key = key_of(decode_data(envelope.data, kind.message)) or ""
+        live, round_ = conductor.started_by(batch, envelope, kind, key)
+        live = live or conductor.add(batch, kind, key, round_, body)
     if live is None or live.row.ended_at is not None:
         return None
     if isinstance(error, CodeChanged):
@@ -86,10 +90,7 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
             hint=f"outboxd dead replay LETTER lets it go on: {row.detail}" if is_letter else None,
         )
     was_forward = row.stuck == "forward"
-    unstick(conductor, live, row.stuck or "")
-    for call in live.calls.values():
-        call.due_at = batch.now + call.span_s
-        conductor.book.save_call(batch, call)
+    unstick(conductor, batch, live, row.stuck or "")
     conductor.book.journal(batch, live, "resumed", 0, "retry")
     conductor.book.save(batch, live)
     if was_forward:
@@ -106,7 +107,7 @@ def cancel(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> Non
         raise Refused(f"{saga_id} is past its point of no return")
     if row.state == "compensating" or row.ending is not None:
         raise Refused(f"{saga_id} is already ending as {row.ending}")
-    unstick(conductor, live, row.stuck or "")
+    unstick(conductor, batch, live, row.stuck or "")
     error = Cancelled(reason or "cancelled by an operator")
     for call in list(live.calls.values()):
         may_have_run = call.name != timers.SLEEP

@@ -394,8 +394,7 @@ class Harness:
 
     async def saga(self, saga_id: str) -> SagaRow:
         """A saga's row. Raises NotFound."""
-        database = self.runtime.hosted[_owner(saga_id)].database
-        row = await database.read(lambda cx: journal.get_saga(cx, saga_id))
+        row = await self._row(saga_id)
         if row is None:
             raise NotFound(f"there is no saga {saga_id}")
         return row
@@ -404,7 +403,9 @@ class Harness:
         """Waits until a saga is in ``state``, as "completed" or, with its kind, "stuck: letter"."""
 
         async def found() -> SagaRow | None:
-            row = await self.saga(saga_id)
+            row = await self._row(saga_id)
+            if row is None:
+                return None
             said = f"stuck: {row.stuck}" if row.state == "stuck" else row.state
             return row if state in (row.state, said) else None
 
@@ -431,6 +432,10 @@ class Harness:
         self.clock.advance(seconds)
         for hosted in self.runtime.hosted.values():
             hosted.scheduler.hear(Outcome(wake_at=self.clock.now()))
+
+    async def _row(self, saga_id: str) -> SagaRow | None:
+        database = self.runtime.hosted[_owner(saga_id)].database
+        return await database.read(lambda cx: journal.get_saga(cx, saga_id))
 
     async def _settled(self, request_id: str) -> Request | None:
         found = await self.runtime.control.read(lambda cx: control.get(cx, request_id))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from outboxd import (
     Tx,
 )
 from outboxd.memory_stream import MemoryStream
-from outboxd.message import Envelope, decode_envelope, in_stream
+from outboxd.message import (
+    Envelope,
+    Message,
+    decode_envelope,
+    encode,
+    encode_raw,
+    in_stream,
+    key_of,
+)
 from outboxd.testing import FakeClock, FaultyStream, Harness, running, wait_until
 from tests.promises.books import Books
 
@@ -119,7 +128,7 @@ class Gate:
 class Cast:
     """The participants, new for each test; ``desk`` gets its saga from the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, concurrency: int = 16) -> None:
         self.on_do: Callable[[Tx, Do], None] = nothing
         self.on_undo: Callable[[Tx, Undo], None] = nothing
         self.on_act: Callable[[Context, Act], Awaitable[Any]] = at_once
@@ -127,7 +136,7 @@ class Cast:
         self.undone: list[tuple[str, bool, bytes | None]] = []
         self.desk = Participant("desk", schema=LOG)
         self.worker = self._worker()
-        self.courier = self._courier()
+        self.courier = self._courier(concurrency)
 
     @property
     def participants(self) -> list[Participant]:
@@ -204,10 +213,10 @@ class Cast:
 
         return worker
 
-    def _courier(self) -> Participant:
+    def _courier(self, concurrency: int) -> Participant:
         courier = Participant("courier", schema=LOG)
 
-        @courier.handle(retry=BRIEF)
+        @courier.handle(retry=BRIEF, concurrency=concurrency)
         async def act(ctx: Context, cmd: Act) -> str:
             await self.on_act(ctx, cmd)
             return await ctx.commit(write, cmd.id, f"act {cmd.step}")
@@ -247,6 +256,22 @@ async def log(harness: Harness, participant: str, id: str | None = None) -> list
         participant, "SELECT what FROM log WHERE ?1 IS NULL OR id = ?1 ORDER BY n", id
     )
     return found
+
+
+def envelope(message: Message, message_id: str, **attributes: Any) -> bytes:
+    """A document without numbers, as a foreign producer writes it."""
+    kind = "event" if isinstance(message, Event) else "command"
+    said = {
+        "specversion": "1.0",
+        "id": message_id,
+        "type": type(message).__name__,
+        "source": "stranger",
+        "time": datetime(2027, 1, 15, tzinfo=UTC),
+        "subject": key_of(message),
+        "data": encode_raw(message),
+        "kind": kind,
+    }
+    return encode(said | attributes)
 
 
 def sent_to(harness: Harness, participant: str) -> list[Envelope]:

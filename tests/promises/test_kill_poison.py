@@ -103,7 +103,8 @@ def test_a_called_handler_that_kills_is_found(at: str) -> None:
         _, ended = restarted(shop, DEATH, FEW)
         assert ended.code == 1, ended
         assert seen(shop) == GOOD
-        assert_only_the_culprit(shop)
+        assert convicted(shop) - {"one"} == {"bad"}
+        assert_right(shop)
 
 
 @pytest.mark.parametrize("at", ["start", "timer", "reply"])

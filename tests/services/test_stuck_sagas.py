@@ -77,7 +77,7 @@ async def test_a_dead_letter_holds_its_saga_and_a_replay_completes_it(
         assert row.detail == "worker/d-1: RuntimeError: step b is broken"
         harness.advance(PATIENT_S)
         assert (await harness.saga(handle.id)).state == "stuck"
-        with pytest.raises(Refused, match="stuck on a dead letter; outboxd dead replay"):
+        with pytest.raises(Refused, match="outboxd dead replay"):
             await harness.retry(handle.id)
         cast.mend()
         await harness.replay("worker", 1)
@@ -95,7 +95,7 @@ async def test_a_replay_that_fails_again_is_the_same_letter(cast: Cast, tmp_path
         handle = await harness.start(Go(id="1"))
         for failed in (1, 2, 3):
             await harness.until_saga(handle.id, "stuck: letter")
-            await wait_until(lambda: is_letter(harness, "dead", failed))
+            await wait_until(lambda n=failed: is_letter(harness, "dead", n))
             await harness.replay("worker", 1)
         await wait_until(lambda: is_letter(harness, "dead", 4))
         cast.mend()
@@ -499,7 +499,7 @@ async def test_past_it_a_timeout_repeats_the_same_message(cast: Cast, tmp_path: 
         harness.stream.hold(WORKER, B)
         handle = await harness.start(Go(id="1"))
         for repeats in (1, 2, 3):
-            await harness.hurry(lambda: have_repeated(harness, repeats), 30)
+            await harness.hurry(lambda n=repeats: have_repeated(harness, n), 30)
         assert (await harness.saga(handle.id)).state == "running"
         with pytest.raises(Refused, match="past its point of no return"):
             await harness.cancel(handle.id)
@@ -622,15 +622,20 @@ async def test_an_undo_that_fails_is_tried_for_a_day(cast: Cast, tmp_path: Path)
     cast.on_undo = fail
     async with hosting(*cast.participants, data=tmp_path, chance=lambda: 1.0) as harness:
         handle = await harness.start(Go(id="1"))
-        await harness.hurry(lambda: have_failed(harness, 12), 400)
+        await harness.hurry(lambda: have_failed(harness, 5), 3)
         assert (await harness.saga(handle.id)).state == "compensating"
         harness.advance(PATIENT_S)
-        row = await harness.until_saga(handle.id, "stuck: undo")
-        assert row.detail == "worker/d-1: RuntimeError: locked"
+        await harness.until_saga(handle.id, "stuck: undo")
+        await wait_until(lambda: is_said(harness, "worker/d-1: RuntimeError: locked"))
+
+
+async def is_said(harness: Harness, detail: str) -> bool:
+    return await harness.column("desk", "SELECT detail FROM outboxd_saga") == [detail]
 
 
 async def have_failed(harness: Harness, times: int) -> bool:
-    return (await harness.column("worker", "SELECT count(*) FROM outboxd_attempt"))[0] >= times
+    found = await harness.column("worker", "SELECT count(*) FROM outboxd_attempt")
+    return bool(found[0] >= times)
 
 
 async def test_a_rejecting_worker_is_no_bug(cast: Cast, tmp_path: Path) -> None:

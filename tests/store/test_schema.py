@@ -135,7 +135,7 @@ def test_a_schema_that_fails_or_ends_a_whole_commit_is_refused(
     connection: Connection, sql: str
 ) -> None:
     """What is checked at COMMIT cannot be pinned on the one message that broke it."""
-    with pytest.raises(ConfigError, match="payments: schema has .* would undo other messages"):
+    with pytest.raises(ConfigError, match=r"payments: schema has .* would undo other messages"):
         migrate_participant(connection, "payments", [("schema", CHARGE + "\n" + sql)])
 
 
