@@ -112,7 +112,7 @@ class Closing:
         return self.is_needless(batch, held, envelope)
 
     def give_up(self, batch: Batch, letter: Letter) -> None:
-        """A letter that is closed or discarded: its call can never run again."""
+        """A letter whose saga closes its call: it can never run again."""
         acted = self._may_have_acted(batch, letter.id, letter.attempts, letter.type)
         fence.put(batch.connection, letter.id, "closed", batch.now, UNKNOWN if acted else NEVER)
         self._delivery.forget_effect(batch, letter.id, letter.type)

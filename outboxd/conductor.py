@@ -170,6 +170,8 @@ class Conductor:
                 self._on_answer(batch, live, call, bytes(envelope.data))
             case "rejected":
                 self._on_rejection(batch, live, call, _reason(envelope))
+            case _ if live.row.is_forward:
+                standing.stick(self, batch, live, "forward", f"{call.name}: {_reason(envelope)}")
             case _:
                 reason = _reason(envelope) or "its dead letter was discarded"
                 self.throw(batch, live, call, CallFailed(reason, call.name), "failed", True)

@@ -32,6 +32,8 @@ class Letters:
 
     def bury(self, batch: Batch, held: Held, envelope: Envelope, error: Exception) -> None:
         """The message becomes a dead letter; its key is released unless its handler holds it."""
+        if held.letter is None and self.count:
+            self._join(batch, held)
         letter = self._letter(batch, held, envelope, error)
         if held.letter is None:
             held.letter = dead.add(batch.connection, letter)
@@ -58,6 +60,13 @@ class Letters:
         stub = Envelope(specversion="1.0", id=digest, type=UNDECODABLE, source="?", time=batch.time)
         self.bury(batch, self._holding.new(batch, stub, body, LOCAL_KEY), stub, error)
 
+    def _join(self, batch: Batch, held: Held) -> None:
+        """A call repeated under its id died again: one letter stands for all of them."""
+        letter = dead.by_message(batch.connection, held.id)
+        if letter is not None and letter.state == "dead":
+            held.letter = letter.n
+            self._holding.count_done(batch, (held.sender, held.kind))
+
     def replayed(self, batch: Batch, held: Held) -> None:
         """A replayed letter's message is done."""
         assert held.letter is not None
@@ -73,10 +82,10 @@ class Letters:
             self.count -= 1
 
     def close(self, batch: Batch, step_id: str) -> Letter | None:
-        """A closed call is never replayed; returns the letter that was closed."""
+        """A closed call is never replayed; returns the letter of it that was closed or discarded."""
         letter = dead.by_message(batch.connection, step_id)
         if letter is None or letter.state != "dead":
-            return None
+            return letter if letter is not None and letter.state == "discarded" else None
         dead.set_state(batch.connection, letter.n, "closed", "closed by its saga")
         self.count -= 1
         return letter

@@ -17,7 +17,7 @@ import msgspec
 from .clock import seconds
 from .errors import ConfigError, OutboxdError
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _OURS = ("to", "source", "key", "timeout")
 
@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # what a type checker sees: mypy skips __init_subclass__ unde
 
         __outboxd__: Spec
 
-    class Command(Message, Generic[R]):
-        """A request to the one participant that owns it; ``R`` is the type of its reply.
+    class Command(Message, Generic[R_co]):
+        """A request to the one participant that owns it; ``R_co`` is the type of its reply.
 
         ``to``: that participant; ``key``: the field by which its order is kept; ``timeout``: how
         long a saga waits for the answer, as "30s" (default 1 minute).
@@ -83,8 +83,8 @@ else:
     class Message(msgspec.Struct, metaclass=_MessageMeta):
         """Base of Command and Event."""
 
-    class Command(Message, Generic[R]):
-        """A request to the one participant that owns it; ``R`` is the type of its reply.
+    class Command(Message, Generic[R_co]):
+        """A request to the one participant that owns it; ``R_co`` is the type of its reply.
 
         ``to``: that participant; ``key``: the field by which its order is kept; ``timeout``: how
         long a saga waits for the answer, as "30s" (default 1 minute).
@@ -111,7 +111,7 @@ class MessageDeadLettered(Event, source="*", key="message_id"):
 
 
 def reply_type(command: type[Command[Any]]) -> Any:
-    """The ``R`` of a ``Command[R]`` subclass; ConfigError if it was left out."""
+    """The ``Reply`` of a ``Command[Reply]`` subclass; ConfigError if it was left out."""
     for base in getattr(command, "__orig_bases__", ()):
         if getattr(base, "__origin__", None) is Command:
             return get_args(base)[0]

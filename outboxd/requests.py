@@ -174,7 +174,6 @@ def _discard(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> N
     if letter.state != "dead":
         raise Refused(f"{letter.name} is {letter.state}")
     delivery.letters.discard(batch, letter, reason)
-    delivery.closing.give_up(batch, letter)
     held = inbox.by_id(batch.connection, letter.id)
     if held is not None and held.state == HELD:
         delivery.holding.leave(batch, held)

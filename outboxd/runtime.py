@@ -219,11 +219,11 @@ class Runtime:
         streams = [name(owner) for owner in self.hosted for name in (in_stream, events_stream)]
         self._janitor = Janitor(streams, self._stores, self._clock)
         self._stream = stream
+        services.start_soon(Watchdog(self._stores).run)
+        services.start_soon(self._write_status)
         await services.start(self._connect, stream, services)
         services.start_soon(self._janitor.run, stream)
         services.start_soon(self.intake.run)
-        services.start_soon(self._write_status)
-        services.start_soon(Watchdog(self._stores).run)
 
     async def _hold_lifespan(
         self, hosted: Hosted, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from .batch import Batch
 from .book import Live
 from .errors import Cancelled, CodeChanged, Refused
-from .message import Envelope, decode_data, encode, key_of
+from .message import Envelope, decode_data, decode_envelope, encode, key_of
 from .registry import SagaKind
 from .saga import where
-from .store import timers
+from .store import inbox, timers
 
 if TYPE_CHECKING:
     from .conductor import Conductor
@@ -91,6 +91,11 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
         )
     was_forward = row.stuck == "forward"
     unstick(conductor, batch, live, row.stuck or "")
+    for held in inbox.held_for(batch.connection, saga_id):
+        call = live.calls.get(decode_envelope(held.body).call or 0)
+        if held.type == "due" and call is not None:
+            call.due_at = None  # its time has come already: the held message says so
+            conductor.book.save_call(batch, call)
     conductor.book.journal(batch, live, "resumed", 0, "retry")
     conductor.book.save(batch, live)
     if was_forward:

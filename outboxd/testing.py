@@ -431,7 +431,7 @@ class Harness:
         """Lets time pass; what has fallen due is looked for at once."""
         self.clock.advance(seconds)
         for hosted in self.runtime.hosted.values():
-            hosted.scheduler.hear(Outcome(wake_at=self.clock.now()))
+            hosted.scheduler.hear(Outcome(wake_at=0.0))
 
     async def _row(self, saga_id: str) -> SagaRow | None:
         database = self.runtime.hosted[_owner(saga_id)].database
