@@ -82,7 +82,7 @@ class Letters:
             self.count -= 1
 
     def close(self, batch: Batch, step_id: str) -> Letter | None:
-        """A closed call is never replayed; returns the letter of it that was closed or discarded."""
+        """A closed call is never replayed; returns its letter, if that was closed or discarded."""
         letter = dead.by_message(batch.connection, step_id)
         if letter is None or letter.state != "dead":
             return letter if letter is not None and letter.state == "discarded" else None

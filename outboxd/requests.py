@@ -16,6 +16,7 @@ from .errors import OutboxdError, Refused
 from .lanes import HELD, WAITING
 from .message import (
     Envelope,
+    Event,
     TooBig,
     Undecodable,
     checked_size,
@@ -98,24 +99,29 @@ def _on_letters(delivery: Delivery, batch: Batch, request: Request) -> str:
 
 
 def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
-    """A message from outside; checked against its type before it is ours."""
+    """A message from outside, checked against its type: a command for us, or an event of ours."""
     args: SendArgs = decode_data(request.args, SendArgs)
     message_type = delivery.registry.messages.get(request.target)
-    if message_type is None or delivery.registry.owner(request.target) != delivery.name:
+    is_event = message_type is not None and issubclass(message_type, Event)
+    owner = message_type.__outboxd__.source if is_event and message_type else None
+    if message_type is None or (owner or delivery.registry.owner(request.target)) != delivery.name:
         raise Refused(f"{delivery.name} does not own {request.target}")
     message = decode_data(args.data, message_type)
     envelope = Envelope(
         specversion="1.0",
         id=args.id,
         type=request.target,
-        source=args.source,
+        source=delivery.name if is_event else args.source,
         time=batch.time,
         subject=args.key or key_of(message),
         data=args.data,
-        kind="command",
+        kind="event" if is_event else "command",
         correlationid=args.id,
     )
-    delivery.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
+    if is_event:
+        batch.publish(envelope)
+    else:
+        delivery.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
     return args.id
 
 

@@ -31,7 +31,7 @@ def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str
 
 
 def unstick(conductor: Conductor, batch: Batch, live: Live, *kinds: str) -> None:
-    """It moves again, if it stood for one of these reasons; its calls have their whole time again."""
+    """It moves again, if it stood for one of these reasons; its calls have their time again."""
     row = live.row
     if row.state != "stuck" or row.stuck not in kinds:
         return

@@ -38,6 +38,9 @@ WAIT_S = 20.0
 
 POLL_S = 0.005
 
+BLOCK_S = 0.05
+"""A read blocks no longer than this: a reader that waits for the end of its stream is soon there."""
+
 
 @overload
 async def wait_until(
@@ -211,6 +214,7 @@ class FaultyStream:
         block_s: float | None,
         own: bytes | None = None,
     ) -> list[Entry]:
+        block_s = None if block_s is None else min(block_s, BLOCK_S)
         hold = self._holds.get(stream)
         if own is None and hold is None and (kept := self._kept.pop((stream, group), None)):
             return kept
