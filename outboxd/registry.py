@@ -62,6 +62,7 @@ class Registry:
                 )
             self.participants[participant.name] = participant
             self._add(participant)
+        self._check_calls()
 
     def owner(self, type_name: str) -> str | None:
         """The hosted participant that owns this command, or starts a saga on it."""
@@ -108,6 +109,17 @@ class Registry:
             if command.__outboxd__.to not in self.participants
         ]
 
+    def _check_calls(self) -> None:
+        """A saga must not call what its hosted addressee has no handler for."""
+        for kind in self.sagas.values():
+            for command in (c for pair in _calls(kind.spec.fn) for c in pair if c is not None):
+                to = command.__outboxd__.to
+                if to in self.participants and self.owner(command.__name__) != to:
+                    raise ConfigError(
+                        f"{kind.participant}: saga {kind.name} sends {command.__name__}, "
+                        f"which {to} has no handler for"
+                    )
+
     def _events_of(
         self, participant: str
     ) -> Iterator[tuple[type[Message], typing.Literal["now", "retained"]]]:
@@ -143,6 +155,7 @@ class Registry:
                 )
             self._claim(participant.name, message, where)
             _check_undos(saga.fn, where)
+            _checked_reply(message, answer, where)
             for command, _ in _calls(saga.fn):
                 self._know(command, where)
             self.sagas[participant.name, message.__name__] = SagaKind(

@@ -156,6 +156,10 @@ class Shop:
         finally:
             connection.close()
 
+    def databases(self) -> list[str]:
+        """The names of all files of SQLite."""
+        return sorted(path.name for path in self.data.glob("*.db"))
+
     def ended_sagas(self) -> int:
         found = self.rows("orders", "SELECT count(*) FROM outboxd_saga WHERE ended_at IS NOT NULL")
         return int(found[0][0]) if found else 0

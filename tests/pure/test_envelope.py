@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from outboxd.message import (
     MAX_ENVELOPE_BYTES,
+    NUMBERS_BYTES,
     Envelope,
+    TooBig,
     Undecodable,
     as_mapping,
+    brief,
+    checked_size,
     decode_data,
     decode_envelope,
     encode,
@@ -242,15 +246,27 @@ def test_a_deep_nest_is_undecodable(attribute: str, opening: bytes) -> None:
 
 
 def test_a_body_over_the_limit_is_not_even_parsed() -> None:
-    with pytest.raises(Undecodable, match=f"has {MAX_ENVELOPE_BYTES + 1} bytes; the limit is"):
-        decode_envelope(b"x" * (MAX_ENVELOPE_BYTES + 1))
+    size = MAX_ENVELOPE_BYTES + NUMBERS_BYTES + 1
+    with pytest.raises(Undecodable, match=f"has {size:,} bytes; the limit is 262,144"):
+        decode_envelope(b"x" * size)
 
 
-def test_a_body_at_the_limit_is_taken() -> None:
+def test_a_body_that_may_set_out_may_also_arrive_with_its_numbers() -> None:
     spare = MAX_ENVELOPE_BYTES - len(document(data=""))
-    body = document(data="x" * spare)
+    body = checked_size(document(data="x" * spare))
     assert len(body) == MAX_ENVELOPE_BYTES
-    assert decode_envelope(body).id == "m-1"
+    assert decode_envelope(numbered(body, 2**63 - 1, 2**63 - 1)).id == "m-1"
+
+
+def test_a_body_that_is_too_big_does_not_set_out() -> None:
+    with pytest.raises(TooBig, match="has 262,145 bytes; the limit is 262,144") as refused:
+        checked_size(b"x" * (MAX_ENVELOPE_BYTES + 1))
+    assert refused.value.hint == "keep large content in a table or a file and send where it is"
+
+
+def test_a_text_for_a_person_is_cut_and_says_how_long_it_was() -> None:
+    assert brief("x" * 2000) == "x" * 2000
+    assert brief("x" * 2001) == "x" * 2000 + " … (2,001 characters)"
 
 
 @given(st.binary(max_size=200))

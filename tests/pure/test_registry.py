@@ -84,10 +84,11 @@ def test_a_saga_is_found_by_its_message_and_by_its_name() -> None:
 
 
 def test_a_command_has_one_owner_a_saga_may_be_it() -> None:
-    registry = Registry([hosting(pay), telling(fulfil)])
+    registry = Registry([hosting(pay, void), telling(fulfil)])
     assert registry.owner("Pay") == "payments"
     assert registry.owner("PlaceOrder") == "orders"
-    assert registry.owner("Void") is None
+    assert registry.owner("Void") == "payments"
+    assert registry.owner("Reserve") is None
 
 
 def test_an_event_has_no_owner_and_any_number_of_readers() -> None:
@@ -100,7 +101,7 @@ def test_an_event_has_no_owner_and_any_number_of_readers() -> None:
 
 
 def test_a_mistyped_type_has_a_nearest_one() -> None:
-    registry = Registry([hosting(pay), telling(fulfil)])
+    registry = Registry([hosting(pay, void), telling(fulfil)])
     assert registry.nearest("PlaceOrdr") == "PlaceOrder"
     assert registry.nearest("Zzzzzz") is None
 
@@ -115,7 +116,7 @@ def test_the_messages_of_handlers_and_of_literal_calls_are_known() -> None:
 
 
 def test_a_command_that_nobody_here_owns_is_a_warning() -> None:
-    registry = Registry([hosting(pay), telling(fulfil)])
+    registry = Registry([hosting(pay, void), telling(fulfil)])
     assert registry.unowned() == [
         "Reserve (sent by orders) belongs to 'inventory', which is not hosted here"
     ]
@@ -399,7 +400,7 @@ def test_an_undo_in_another_lane_is_refused(code: Any, undo: str, step: str) -> 
     assert error.hint == "an undo has the same owner and the same key as its step"
 
 
-async def not_literal(saga: Saga, order: PlaceOrder) -> None:
+async def not_literal(saga: Saga, order: PlaceOrder) -> str:
     """Nothing here can be read from the source; the call itself is checked when it is made."""
     command, undo = Pay(), Unreserve()
     await saga.call(command, undo=undo)
@@ -407,6 +408,7 @@ async def not_literal(saga: Saga, order: PlaceOrder) -> None:
     await saga.call(*[Pay()])
     getattr(saga, "call")(Missing())  # type: ignore[name-defined] # noqa: B009, F821
     await saga.send(ast.literal_eval("x"))
+    return ""
 
 
 def test_what_is_not_literal_is_left_to_the_call_itself() -> None:
@@ -415,9 +417,22 @@ def test_what_is_not_literal_is_left_to_the_call_itself() -> None:
 
 def test_a_saga_without_source_is_taken_as_it_is() -> None:
     names: dict[str, Any] = {"Saga": Saga, "PlaceOrder": PlaceOrder}
-    exec("async def unseen(saga: Saga, order: PlaceOrder) -> None: ...", names)
+    exec("async def unseen(saga: Saga, order: PlaceOrder) -> str: ...", names)
     registry = Registry([telling(names["unseen"])])
     assert registry.saga_named("orders", "unseen") is not None
+
+
+def test_a_saga_that_returns_something_else_than_its_command_promises_is_refused() -> None:
+    async def wrong(saga: Saga, order: PlaceOrder) -> int:
+        return 1
+
+    error = refusal(telling(wrong))
+    assert "saga wrong: it returns int, but PlaceOrder is answered with str" in error.message
+
+
+def test_a_call_that_its_hosted_addressee_does_not_handle_is_refused() -> None:
+    error = refusal(hosting(void), telling(fulfil))
+    assert "saga fulfil sends Pay, which payments has no handler for" in error.message
 
 
 def test_a_retry_budget_over_the_calls_timeout_is_refused() -> None:

@@ -67,7 +67,6 @@ def test_rows_that_a_statement_returns_are_read_before_the_next(tx: Tx) -> None:
         "DETACH x",
         "VACUUM",
         "PRAGMA synchronous = 0",
-        # BUG: these pass, and end or change the transaction that state, inbox and outbox share.
         "-- done\nCOMMIT",
         "/* done */ COMMIT",
         ";COMMIT",
@@ -81,11 +80,10 @@ def test_the_transaction_is_not_the_handlers_to_end(tx: Tx, sql: str) -> None:
             run()
 
 
-# BUG: SQLite ends the whole transaction when the disk is full. A handler that catches the error and
-# goes on writes outside any transaction: that stays, although the message was not handled (P1).
 def test_a_handler_that_swallows_a_full_disk_writes_nothing_more(
     tx: Tx, connection: Connection
 ) -> None:
+    """SQLite ends the whole transaction then: what comes after would stay without its message."""
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall()
     connection.execute("BEGIN IMMEDIATE")
