@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 
+from . import datadir
 from .embedded import Embedded
 from .errors import Unavailable
 from .redis_stream import RedisStream
@@ -30,6 +31,7 @@ class Broker:
     def __init__(self, data: Path, url: str | None, given: Stream | None) -> None:
         self.error: str | None = None
         self.embedded = Embedded(data) if url is None and given is None else None
+        self._data = data
         self._url = url
         self._given = given
 
@@ -41,7 +43,8 @@ class Broker:
             return
         url = self._url or ""
         if self.embedded is not None:
-            url = await self.embedded.start()
+            with datadir.room(self._data):
+                url = await self.embedded.start()
         stream = RedisStream(url)
         try:
             yield stream

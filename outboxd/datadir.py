@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import uuid
@@ -9,10 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ConfigError, Refused
+from .errors import ConfigError, Refused, Unavailable
 from .message import encode
 
 STATUS = "daemon.json"
+
+
+@contextmanager
+def room(data: Path) -> Iterator[None]:
+    """A full disk is no bug of ours. Raises Unavailable for it."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable(
+            f"no space left on the disk of {data}: {err.strerror}", hint="free disk space"
+        ) from err
 
 
 @contextmanager
@@ -30,7 +44,8 @@ def claimed(data: Path) -> Iterator[None]:
             hint="name a writable one with --data DIR",
         ) from err
     try:
-        _lock(lock, data)
+        with room(data):
+            _lock(lock, data)
         yield
         (data / STATUS).unlink(missing_ok=True)
     finally:

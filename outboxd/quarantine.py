@@ -6,10 +6,14 @@ other message is begun, and a crasher convicts only itself.
 
 from __future__ import annotations
 
+import time
+
 import anyio
 
 LIMIT_S = 60.0
 """A suspect that hangs outside must not stop everything for ever: then work goes on beside it."""
+
+LOOK_S = 0.02
 
 
 class Quarantine:
@@ -18,22 +22,23 @@ class Quarantine:
     def __init__(self) -> None:
         self.one_at_a_time = anyio.Lock()
         self._names: set[str] = set()
-        self._clear = anyio.Event()
-        self._clear.set()
+        self._ends_at = 0.0
 
     def note(self, participant: str, has_suspects: bool) -> None:
         """What a participant says after each commit."""
         if has_suspects and not self._names:
-            self._clear = anyio.Event()
+            self._ends_at = time.monotonic() + LIMIT_S
         if has_suspects:
             self._names.add(participant)
-        elif participant in self._names:
-            self._names.remove(participant)
-            if not self._names:
-                self._clear.set()
+        else:
+            self._names.discard(participant)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether something else than a suspect may run."""
+        return not self._names or time.monotonic() >= self._ends_at
 
     async def until_clear(self) -> None:
         """Waits while there are suspects."""
-        if self._names:
-            with anyio.move_on_after(LIMIT_S):
-                await self._clear.wait()
+        while not self.is_clear:
+            await anyio.sleep(LOOK_S)

@@ -171,7 +171,8 @@ class Runtime:
 
     async def _run(self, task_status: TaskStatus[None]) -> None:
         with datadir.claimed(self.data):
-            self._node = self._node or datadir.node_id(self.data)
+            with datadir.room(self.data):
+                self._node = self._node or datadir.node_id(self.data)
             os.environ["OUTBOXD_DATA"] = str(self.data.resolve())
             sys.setswitchinterval(SWITCH_S)
             async with self.broker.opened() as stream, self._databases():

@@ -24,6 +24,7 @@ from .wake import Wake
 log = logging.getLogger("outboxd")
 
 LOOK_S = 1.0
+SUSPECTS_S = 0.05
 ALIVE_S = 5.0
 JUMP_S = 1.0
 """A difference between wall clock and monotonic clock that is no drift."""
@@ -74,7 +75,9 @@ class Scheduler:
         if self._has_suspects:
             await self._run_suspect()
             return
-        await self._quarantine.until_clear()
+        if not self._quarantine.is_clear:
+            await self._wake.wait_or(SUSPECTS_S)  # another participant's; ours may come meanwhile
+            return
         if self._next_at <= self._clock.now():
             await self._fire()
             return
@@ -95,13 +98,14 @@ class Scheduler:
     async def _run_suspect(self) -> None:
         """One suspect at a time in the whole process, its attempt committed before it runs."""
         async with self._quarantine.one_at_a_time:
+            self._has_suspects = False
             outcome = await self._committer.commit(
                 lambda cx: self._delivery.begin(cx, 1, suspects=True)
             )
             for started in outcome.started:
                 if started.held.is_suspect:
                     await self._effects.run(started)
-        self._has_suspects = outcome.has_suspects or bool(outcome.started)
+        self._has_suspects = self._has_suspects or outcome.has_suspects or bool(outcome.started)
 
     async def _keep_time(self) -> None:
         wall, mono = self._clock.now(), self._clock.monotonic()

@@ -159,14 +159,14 @@ def test_a_broker_that_does_not_let_us_in_or_work(shop: Shop) -> None:
     server = Server(binary, place)
     client = redis.Redis(unix_socket_path=str(place / "sock"))
     try:
-        client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@read"])
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
         for user, words in (("reader:pw", ["XADD"]), ("reader:no", ["WRONGPASS"])):
             url = server.url.replace("unix://", f"unix://{user}@")
             ended = shop.start("run", "plugins", "--data", str(shop.data), "--redis", url).ended()
             said = error(ended, 2)
             assert all(word in said for word in words), said
             assert "hint:" in ended.err
-            assert user.partition(":")[2] not in said.replace(str(shop.folder), "").split()
+            assert user not in ended.err, "a password was shown"
     finally:
         client.close()
         server.kill()
