@@ -42,7 +42,7 @@ class Closing:
         3. It is done, or running: the undo takes its turn in the lane.
         """
         step_id = envelope.undoes or ""
-        if fence.get(batch.connection, step_id) is None:
+        if fence.get(batch.connection, step_id) is None and envelope.outcome != "done":
             step = inbox.by_id(batch.connection, step_id)
             if step is not None and step.state == RUNNING:
                 return False
@@ -127,6 +127,8 @@ class Closing:
     def _fence(self, batch: Batch, envelope: Envelope) -> Fence:
         step_id = envelope.undoes or ""
         known = fence.get(batch.connection, step_id)
+        if known is None and envelope.outcome == "done":
+            return Fence("done", None)  # older than our memory, but the saga has its answer
         if known is None:
             fence.put(batch.connection, step_id, "closed", batch.now, NEVER)
             known = Fence("closed", NEVER)

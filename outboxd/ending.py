@@ -44,7 +44,7 @@ class Ending:
             return
         if undo.step is None:
             raise SagaMisuse(f"the undo at step {undo.pos} has neither a call nor a function")
-        self._send(batch, live, undo.pos, undo.step)
+        self._send(batch, live, undo.pos, undo.step, "done" if undo.was_done else None)
         self._book.set_undo(batch, live, undo.pos, name, "sent")
         self._book.journal(batch, live, "undo_sent", undo.pos, name)
 
@@ -115,8 +115,8 @@ class Ending:
         )
         return Tx(batch.connection, self.name, cause, batch.now)
 
-    def _send(self, batch: Batch, live: Live, pos: int, step: Call) -> None:
-        """An undo, or without one a bare close, in the lane of its step."""
+    def _send(self, batch: Batch, live: Live, pos: int, step: Call, outcome: str | None) -> None:
+        """An undo, or without one a close, in the lane of its step; ``outcome``: the step's."""
         saga_id = live.row.id
         command = step.undo or step.command
         batch.send(
@@ -133,6 +133,7 @@ class Ending:
                 correlationid=saga_id,
                 replyto=self.name,
                 call=pos,
+                outcome=outcome,
                 undoes=f"{saga_id}#{pos}",
             ),
         )

@@ -7,6 +7,7 @@ reported with the plugin's name and not as an import error.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -37,6 +38,9 @@ EFFECT_CONCURRENCY = 16
 
 SAGA_POLICY = Policy(attempts=3, base_s=0.2, cap_s=2.0)
 """A bug in a saga's code rarely heals by itself: soon it is for a person to see."""
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class Effects(Protocol):
@@ -146,7 +150,7 @@ class Participant:
         migrations: str | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
-        if not name.replace("-", "").replace("_", "").isalnum() or name != name.lower():
+        if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{name!r} is no name for a participant",
                 hint="use lower case letters, digits, - and _",

@@ -23,11 +23,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def ceiling_s(self, attempt: int) -> float:
         """The longest wait after failed attempt number ``attempt`` (from 1)."""
-        return min(self.cap_s, self.base_s * self.factor ** min(attempt - 1, 64))
+        try:
+            return min(self.cap_s, self.base_s * self.factor ** (attempt - 1))
+        except OverflowError:
+            return self.cap_s
 
     def budget_s(self, attempt_limit_s: float = 0.0) -> float:
         """The longest time that all attempts together can take."""
         waits = sum(self.ceiling_s(n) for n in range(1, min(self.attempts, 1000)))
+        waits += self.cap_s * max(0, self.attempts - 1000)
         return waits + self.attempts * attempt_limit_s
 
 

@@ -99,13 +99,15 @@ Moved = Step | Returned | Unwound
 class Undo(msgspec.Struct, frozen=True):
     """One entry of the undo stack: a call to undo (or, without a command, to close) or a function.
 
-    ``pos`` is its call's position; a local undo has a position of its own.
+    ``pos`` is its call's position; a local undo has a position of its own. ``was_done``: the call
+    was answered, so that its participant must undo it even if it no longer remembers it.
     """
 
     pos: int
     step: Call | None
     fn: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
+    was_done: bool = False
 
 
 class _Evicted(BaseException):
@@ -121,12 +123,13 @@ class _Pending(Generic[T]):
         self._saga = saga
         self._action = action
         self.awaited = False
-        saga.created.append(self)
+        saga.created[id(self)] = self
 
     def __await__(self) -> Generator[Step, Any, T]:
         if self.awaited:
             raise SagaMisuse("one step was awaited twice; create it again for a second time")
         self.awaited = True
+        self._saga.created.pop(id(self), None)
         result: T = yield self._saga.next_step(self._action)
         return result
 
@@ -145,7 +148,7 @@ class Saga:
         self.id = saga_id
         self.key = key
         self.version = version
-        self.created: list[_Pending[Any]] = []
+        self.created: dict[int, _Pending[Any]] = {}
         self.undos: list[Undo] = []
         self.is_forward_only = False
         self._pos = 0
@@ -278,7 +281,7 @@ class Instance:
         if step is None or not isinstance(step.action, Call):
             return
         if step.action.undo is not None or not is_done:
-            self.undos.append(Undo(step.pos, step.action))
+            self.undos.append(Undo(step.pos, step.action, was_done=is_done))
 
     def _move(self, at: float, go: Callable[[], Any]) -> Moved:
         self.saga._at = at
@@ -300,10 +303,9 @@ class Instance:
         return asked
 
     def _refuse_forgotten(self) -> None:
-        forgotten = [pending for pending in self.saga.created if not pending.awaited]
-        if forgotten:
+        for forgotten in self.saga.created.values():
             raise SagaMisuse(
-                f"{forgotten[0]!r} was created but never awaited: write `await` before it"
+                f"{forgotten!r} was created but never awaited: write `await` before it"
             )
 
 

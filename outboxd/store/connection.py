@@ -220,32 +220,44 @@ class Database:
 
 def open_writer(path: Path) -> Connection:
     """The one connection that writes; every pragma is read back."""
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def prepare(connection: Connection) -> None:
         for name, value in _PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
             found = connection.execute(f"PRAGMA {name}").fetchone()[0]
             if found != value:
                 raise ConfigError(f"{path}: PRAGMA {name} is {found}, not {value}")
-    except sqlite3.Error as err:
-        raise cannot_open(path, err) from err
-    return connection
+
+    return _opened(path, str(path), prepare)
 
 
 def open_reader(path: Path) -> Connection:
     """A connection that cannot write; raises ConfigError if there is no such file."""
-    try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+
+    def prepare(connection: Connection) -> None:
         connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA busy_timeout = 5000")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+
+    return _opened(path, f"{path.resolve().as_uri()}?mode=ro", prepare)
+
+
+def _opened(path: Path, name: str, prepare: Callable[[Connection], None]) -> Connection:
+    """A prepared connection; one that cannot be prepared is closed again."""
+    is_uri = name.startswith("file:")
+    try:
+        connection = sqlite3.connect(
+            name, uri=is_uri, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.Error as err:
         raise cannot_open(path, err) from err
+    try:
+        prepare(connection)
+    except BaseException as err:
+        connection.close()
+        if isinstance(err, sqlite3.Error):
+            raise cannot_open(path, err) from err
+        raise
     return connection
 
 
