@@ -35,7 +35,7 @@ class Book:
         self._read_to = 0
         self._numbers: dict[str, str] = {}
         self._cancelled: set[str] = set()
-        self.failures: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
 
     def close(self) -> None:
         """Closes the file."""
@@ -56,6 +56,11 @@ class Book:
         if key not in self._cancelled:
             self._append({"cancelled": key})
 
+    def failures(self, request: str) -> int:
+        """How often a request has failed so far, in whatever process."""
+        self._catch_up()
+        return self._failures[request]
+
     def lose(self, request: str) -> None:
         """One more failed try of a request; remembered, so that a restart is no new bad luck."""
         self._append({"lost": request})
@@ -71,7 +76,7 @@ class Book:
         self._read_to += len(whole)
         for line in map(json.loads, whole.splitlines()):
             if "lost" in line:
-                self.failures[line["lost"]] += 1
+                self._failures[line["lost"]] += 1
             elif "cancelled" in line:
                 self._cancelled.add(line["cancelled"])
             else:
@@ -103,7 +108,7 @@ class Courier:
 
     @asynccontextmanager
     async def _wire(self, request: str) -> AsyncIterator[None]:
-        tries = self._book.failures[request] + 1
+        tries = self._book.failures(request) + 1
         luck = crc32(f"{request} {tries}".encode())
         fate = luck % 20 if tries < RELIABLE_FROM else None
         one_way_s = (5 + luck // 20 % 26) / 2000
