@@ -7,6 +7,7 @@ function; a shutdown that interrupts it gives the attempt back.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,10 @@ log = logging.getLogger("outboxd")
 
 
 GIVE_BACK_S = 0.5
+
+
+class NotCommitted(Unavailable):
+    """A durable step of an effect could not be committed: the disk's fault, not the handler's."""
 
 
 class Effects:
@@ -96,19 +101,21 @@ class Effects:
         n = started.held.n
         try:
             value = await self._attempt(started, steps)
-        except anyio.get_cancelled_exc_class():
+        except anyio.get_cancelled_exc_class() as err:
+            if anyio.current_effective_deadline() > -math.inf:  # nobody stops us: it did it itself
+                failure: Exception = RuntimeError(f"the handler cancelled itself: {err!r}")
+                await self._fail(n, failure)
+                return
             with anyio.CancelScope(shield=True):
                 await self._committer.commit(lambda cx: self._delivery.release(cx, n))
             raise
-        except Unavailable:
+        except NotCommitted:
             raise
         except Exception as err:
-            failure = err
             if steps.is_committed:
                 log.exception("handler_failed_after_commit id=%r", started.held.id)
                 return
-            with anyio.CancelScope(shield=True):
-                await self._committer.commit(lambda cx: self._delivery.fail(cx, n, failure))
+            await self._fail(n, err)
             return
         if not steps.is_committed:
             await self._finish_with(steps, n, value)
@@ -116,11 +123,13 @@ class Effects:
     async def _finish_with(self, steps: _Steps, n: int, value: Any) -> None:
         try:
             await steps.commit(lambda tx: value)
-        except Unavailable:
+        except NotCommitted:
             raise
         except Exception as err:
-            failure = err
-            await self._committer.commit(lambda cx: self._delivery.fail(cx, n, failure))
+            await self._fail(n, err)
+
+    async def _fail(self, n: int, error: Exception) -> None:
+        await self._committer.commit(lambda cx: self._delivery.fail(cx, n, error))
 
     async def _attempt(self, started: Started, steps: _Steps) -> Any:
         handler = started.handler
@@ -137,6 +146,18 @@ class Effects:
             if scope.cancelled_caught:
                 raise TimeoutError(f"{handler.name} was not done within {limit_s:g} s") from err
             raise
+
+
+def _own(fn: Callable[[Tx], Any]) -> Callable[[Tx], Any]:
+    """``fn``, whose own Unavailable is a failure of the handler and not of the database."""
+
+    def work(tx: Tx) -> Any:
+        try:
+            return fn(tx)
+        except Unavailable as err:
+            raise RuntimeError(f"{type(err).__name__}: {err}") from err
+
+    return work
 
 
 class _Steps:
@@ -166,8 +187,8 @@ class _Steps:
         if self.is_committed:
             raise RuntimeError("ctx.commit was called twice; one message is one transaction")
         with anyio.CancelScope(shield=True):
-            outcome, value = await self._committer.database.write(
-                lambda cx: self._delivery.finish(cx, self._n, fn)
+            outcome, value = await self._write(
+                lambda cx: self._delivery.finish(cx, self._n, _own(fn))
             )
             self.is_committed = True
             self._committer.settle(outcome)
@@ -182,4 +203,7 @@ class _Steps:
 
     async def _write(self, work: Callable[[Connection], Any]) -> Any:
         with anyio.CancelScope(shield=True):
-            return await self._committer.database.write(work)
+            try:
+                return await self._committer.database.write(work)
+            except Unavailable as err:
+                raise NotCommitted(err.message, hint=err.hint) from err

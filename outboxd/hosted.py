@@ -214,7 +214,8 @@ class Hosted:
         """Nothing held but what waits for a person, nothing to publish, no saga under way."""
         lanes, tally = self.delivery.holding.lanes, self.delivery.conductor.book.tally
         return (
-            not lanes.count(WAITING) + lanes.count(RUNNING)
+            lanes.count(WAITING) <= lanes.count_blocked()
+            and not lanes.count(RUNNING)
             and not self.effects.running
             and not tally.running + tally.compensating
             and self.relay.is_settled

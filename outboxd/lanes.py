@@ -48,6 +48,15 @@ class Lanes:
         """How many rows are in ``state``; safe to ask from another thread."""
         return self._counts[state]
 
+    def count_blocked(self) -> int:
+        """Waiting rows behind one that is held for a person; safe to ask from another thread."""
+        if not self._counts[HELD]:
+            return 0
+        lanes = list(self._lanes.values())  # one step for the interpreter's lock
+        slots = self._slots
+        held = [lane for lane in lanes if lane and (s := slots.get(lane[0])) and s.state == HELD]
+        return sum(len(lane) - 1 for lane in held)
+
     def add(self, slot: Slot, *, before: int | None = None) -> None:
         """Puts a row at the end of its lane, or right before row ``before`` of it."""
         lane = self._lanes.setdefault(slot.lane, deque())

@@ -39,7 +39,7 @@ WAIT_S = 20.0
 POLL_S = 0.005
 
 BLOCK_S = 0.05
-"""A read blocks no longer than this: a reader that waits for the end of its stream is soon there."""
+"""A read blocks no longer than this: a reader soon comes to the end of its stream."""
 
 
 @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -26,7 +27,8 @@ def xtrim(broker: redis.Redis) -> None:
 def xdel(broker: redis.Redis) -> None:
     """One entry after another, every second one: holes."""
     for key in streams_of(broker):
-        for entry_id, _ in broker.xrange(key)[::2]:
+        entries: list[Any] = broker.xrange(key) or []
+        for entry_id, _ in entries[::2]:
             broker.xdel(key, entry_id)
 
 
@@ -44,7 +46,7 @@ def del_hashes(broker: redis.Redis) -> None:
 
 def client_kill(broker: redis.Redis) -> None:
     for _ in range(5):
-        broker.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        broker.client_kill_filter(_type="normal", skipme=True)
 
 
 def strike(shop: Shop, run: Run, blow: Blow) -> None:

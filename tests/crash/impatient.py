@@ -9,7 +9,7 @@ from outboxd import retry, watchdog
 from outboxd.cli import main
 
 retry.CRASH_LIMIT = 2
-watchdog.LOG_S, watchdog.LIMIT_S, watchdog.LOOK_S = 0.5, 2.0, 0.1
+watchdog.LOG_S, watchdog.LIMIT_S, watchdog.LOOK_S = 0.3, 1.0, 0.1
 
 if __name__ == "__main__":
     main()

@@ -164,6 +164,13 @@ class Shop:
         found = self.rows("orders", "SELECT count(*) FROM outboxd_saga WHERE ended_at IS NOT NULL")
         return int(found[0][0]) if found else 0
 
+    def is_done(self) -> bool:
+        """Every order has ended, and nothing is held or on its way."""
+        rest = ("SELECT 1 FROM outboxd_inbox LIMIT 1", "SELECT 1 FROM outboxd_outbox LIMIT 1")
+        return self.ended_sagas() == len(self.wanted.orders) and not any(
+            self.rows(name, query) for name in NAMES for query in rest
+        )
+
     def courier_lines(self) -> int:
         path = self.data / "courier.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -200,7 +207,9 @@ class Shop:
         return said + self._wrong_orders() + self._leftovers() + self._wrong_letters()
 
     def _wrong_orders(self) -> list[str]:
-        states = dict(self.rows("orders", "SELECT order_id, state FROM orders"))
+        states = {
+            row[0]: row[1] for row in self.rows("orders", "SELECT order_id, state FROM orders")
+        }
         charged = [row[0] for row in self.rows("payments", "SELECT order_id FROM ledger")]
         return feed.complaints(self.wanted, states, self.booked(), charged)
 
@@ -247,16 +256,21 @@ def assert_right(shop: Shop, how: object = "") -> None:
 
 
 def assert_drained(shop: Shop) -> None:
-    """A run without a feed finds every stream read and acked, changes nothing, ends at SIGTERM."""
+    """A run without a feed changes nothing, and finds every stream read and acked."""
     before = shop.business()
-    run = shop.run(until_idle=False, is_fed=False)
+    stop_when_drained(shop, shop.run(until_idle=False, is_fed=False))
+    assert shop.business() == before
+
+
+def stop_when_drained(shop: Shop, run: Run) -> Ended:
+    """Waits until no order is open and no entry is unread, unacked or untrimmed; then SIGTERM."""
+    wait_for(shop.is_done, "the end of all orders", run)
     wait_for(shop.socket.exists, "the broker's socket", run)
     with shop.stranger() as broker:
         wait_for(lambda: not undelivered(broker), "all streams drained", run)
         wait_for(lambda: not _untrimmed(broker), "all inboxes trimmed", run)
     run.signal(signal.SIGTERM)
-    shop.ends_cleanly(run)
-    assert shop.business() == before
+    return shop.ends_cleanly(run)
 
 
 def streams_of(broker: redis.Redis) -> list[bytes]:

@@ -159,7 +159,9 @@ def test_a_broker_that_does_not_let_us_in_or_work(shop: Shop) -> None:
     server = Server(binary, place)
     client = redis.Redis(unix_socket_path=str(place / "sock"))
     try:
-        client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
+        client.acl_setuser(
+            "reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@read"]
+        )
         for user, words in (("reader:pw", ["XADD"]), ("reader:no", ["WRONGPASS"])):
             url = server.url.replace("unix://", f"unix://{user}@")
             ended = shop.start("run", "plugins", "--data", str(shop.data), "--redis", url).ended()

@@ -56,7 +56,7 @@ def fill(folder: Path) -> Path:
 
 def test_a_full_disk_is_said_once_and_waited_for() -> None:
     fate = Fate(700)
-    with open_shop(feed.example(150)) as shop, tiny_disk(shop):
+    with open_shop(feed.example(80)) as shop, tiny_disk(shop):
         run = shop.run()
         fate.await_progress(run, shop.progress, 60)
         ballast = fill(shop.data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -50,33 +49,21 @@ def external(request: pytest.FixtureRequest, shop: Shop) -> Iterator[External]:
 
 def test_the_whole_example_through_deaths_and_losses(shop: Shop, external: External) -> None:
     fate = Fate(800)
-    for blow in (None, external.client.flushall, external.server.kill):
-        run = shop.run()
-        fate.await_progress(run, shop.progress, 100)
-        run.kill()
-        if blow is not None:
-            blow()
-    external.server.start()
-    ended = shop.run().ended()
-    assert ended.code == 0, ended
-    assert_right(shop, fate)
-    assert undelivered(external.client) == []
-    assert external.client.info("clients")["connected_clients"] == 1
-
-
-def test_a_server_that_is_restarted_under_a_run(shop: Shop, external: External) -> None:
-    fate = Fate(801)
-    shop.put(feed.example(150))
     run = shop.run()
-    for _ in range(2):
-        fate.await_progress(run, shop.progress, 60)
-        external.server.kill()
-        run.says("broker unreachable")
-        external.server.start()
+    fate.await_progress(run, shop.progress, 100)
+    run.kill()
+    external.client.flushall()
+    run = shop.run()
+    fate.await_progress(run, shop.progress, 100)
+    external.server.kill()
+    run.says("broker unreachable")
+    external.server.start()
     ended = run.ended()
     assert ended.code == 0, ended
     assert_right(shop, fate)
     assert undelivered(external.client) == []
+    assert external.client.info("clients")["connected_clients"] == 1
+    assert not (shop.data / "broker").exists(), "an embedded broker beside an external one"
 
 
 def test_another_directory_on_the_same_broker_is_refused(shop: Shop, external: External) -> None:
@@ -92,11 +79,3 @@ def test_another_directory_on_the_same_broker_is_refused(shop: Shop, external: E
     first.signal(signal.SIGTERM)
     assert first.ended().code == 0
     assert_right(shop)
-
-
-def test_the_servers_own_folder_is_not_ours(shop: Shop, external: External) -> None:
-    """No embedded broker beside an external one."""
-    shop.put(feed.example(20))
-    assert shop.run().ended().code == 0
-    assert not (shop.data / "broker").exists()
-    assert Path(external.server.folder).exists()

@@ -1,15 +1,17 @@
-"""P9: a message that kills or hangs the process is convicted, alone, and nothing else is held up."""
+"""P9: a message that kills or hangs the process is convicted, alone, and nothing else is held."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash import feed
 from tests.crash.bomb import DEATH
-from tests.crash.process import Ended, Run
+from tests.crash.process import Ended
 from tests.crash.shop import NAMES, Shop, assert_right, open_shop
 
 BOMB = str(Path(feed.__file__).with_name("bomb.py"))
@@ -26,18 +28,25 @@ pytestmark = pytest.mark.timeout(300)
 
 def armed(shop: Shop, type_name: str, **data: str) -> None:
     """Puts the bad message into the middle of good ones, and all of them among the orders."""
-    shop.plugins.append(BOMB)
-    names = [*GOOD[:3], "bad", *GOOD[3:]]
-    bombs = [feed.line({"n": n, **data}, type_name).replace("feed-None", n) for n in names]
-    lines = shop.feed.read_text(encoding="utf-8").splitlines()
+    bombs = [bomb(n, type_name, **data) for n in [*GOOD[:3], "bad", *GOOD[3:]]]
+    lines = shop.feed.read_text(encoding="utf-8").split("\n")
     middle = len(lines) // 2
-    whole = [*lines[:middle], *bombs, *lines[middle:]]
-    shop.feed.write_text("\n".join(whole) + "\n", encoding="utf-8")
+    shop.feed.write_text("\n".join([*lines[:middle], *bombs, *lines[middle:]]), encoding="utf-8")
+    shop.plugins.append(BOMB)
 
 
-def impatient(shop: Shop) -> None:
-    """Two deaths convict, and two seconds are for ever."""
-    shop.command = [sys.executable, "-m", "tests.crash.impatient"]
+def bomb(n: str, type_name: str, **data: str) -> str:
+    """A line of a feed."""
+    return json.dumps({"type": type_name, "id": n, "data": {"n": n, **data}})
+
+
+@pytest.fixture
+def alone() -> Iterator[Shop]:
+    """Without a shop, and impatient: two deaths convict, and a second is for ever."""
+    with open_shop([]) as shop:
+        shop.command = [sys.executable, "-m", "tests.crash.impatient"]
+        shop.plugins = []
+        yield shop
 
 
 def restarted(shop: Shop, code: int, most: int) -> tuple[int, Ended]:
@@ -67,8 +76,9 @@ def seen(shop: Shop) -> list[str]:
 
 
 def assert_only_the_culprit(shop: Shop) -> None:
-    assert convicted(shop) == {"bad"}
-    assert_right(shop)
+    assert seen(shop) == GOOD
+    assert convicted(shop) - {"one"} == {"bad"}
+    assert not held(shop)
 
 
 def test_five_deaths_convict_the_message_and_nobody_else() -> None:
@@ -78,104 +88,83 @@ def test_five_deaths_convict_the_message_and_nobody_else() -> None:
         assert times >= 5
         assert ended.code == 1, ended
         assert "the process ended 5 times while this message ran" in ended.err
-        assert seen(shop) == GOOD
         assert_only_the_culprit(shop)
+        assert_right(shop)
 
 
-def test_a_convicted_message_is_replayed_after_the_fix() -> None:
-    with open_shop([]) as shop:
-        impatient(shop)
-        armed(shop, "Light", at="async")
-        restarted(shop, DEATH, FEW)
-        shop.env["DEFUSED"] = "1"
-        replay = shop.outboxd("dead", "replay", "d-1", "--yes")
-        assert replay.code == 0, replay
-        shop.finish()
-        assert seen(shop) == sorted(["bad", *GOOD])
-        assert not convicted(shop)
+def test_a_convicted_message_is_replayed_after_the_fix(alone: Shop) -> None:
+    armed(alone, "Light", at="async")
+    restarted(alone, DEATH, FEW)
+    assert_only_the_culprit(alone)
+    alone.env["DEFUSED"] = "1"
+    replay = alone.outboxd("dead", "replay", "d-1", "--yes")
+    assert replay.code == 0, replay
+    alone.finish()
+    assert seen(alone) == sorted(["bad", *GOOD])
+    assert not convicted(alone)
 
 
 @pytest.mark.parametrize("at", ["async", "lane"])
-def test_a_called_handler_that_kills_is_found(at: str) -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        armed(shop, "Light", at=at)
-        _, ended = restarted(shop, DEATH, FEW)
-        assert ended.code == 1, ended
-        assert seen(shop) == GOOD
-        assert convicted(shop) - {"one"} == {"bad"}
-        assert_right(shop)
+def test_a_called_handler_that_kills_is_found(alone: Shop, at: str) -> None:
+    armed(alone, "Light", at=at)
+    _, ended = restarted(alone, DEATH, FEW)
+    assert ended.code == 1, ended
+    assert_only_the_culprit(alone)
 
 
 @pytest.mark.parametrize("at", ["start", "timer", "reply"])
-def test_saga_code_that_kills_is_found_and_compensates_nothing(at: str) -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        armed(shop, "Light", at=at)
-        restarted(shop, DEATH, FEW)
-        states = dict(shop.rows("fuse", "SELECT key, state FROM outboxd_saga"))
-        assert states.pop("bad", "stuck") == "stuck"
-        assert states == dict.fromkeys(GOOD, "completed")
-        assert_only_the_culprit(shop)
+def test_saga_code_that_kills_is_found_and_compensates_nothing(alone: Shop, at: str) -> None:
+    armed(alone, "Light", at=at)
+    restarted(alone, DEATH, FEW)
+    states = {row[0]: row[1] for row in alone.rows("fuse", "SELECT key, state FROM outboxd_saga")}
+    assert states.pop("bad", "stuck") == "stuck"
+    assert states == dict.fromkeys(GOOD, "completed")
+    assert convicted(alone) == {"bad"}
 
 
 @pytest.mark.parametrize("type_name", ["Explode", "ExplodeOutside"])
-def test_a_line_of_a_feed_that_kills_is_found(type_name: str) -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        armed(shop, type_name)
-        _, ended = restarted(shop, DEATH, FEW)
-        assert ended.code == 0, ended
-        assert seen(shop) == GOOD
-        assert_only_the_culprit(shop)
+def test_a_line_of_a_feed_that_kills_is_found(alone: Shop, type_name: str) -> None:
+    armed(alone, type_name)
+    _, ended = restarted(alone, DEATH, FEW)
+    assert ended.code == 0, ended
+    assert_only_the_culprit(alone)
 
 
-def test_what_waits_behind_another_and_kills_in_its_turn_is_found() -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        shop.plugins.append(BOMB)
-        names = ["first", "bad", "after"]
-        bombs = [feed.line({"n": n}, "ExplodeLater").replace("feed-None", n) for n in names]
-        with shop.feed.open("a") as file:
-            file.write("\n".join(bombs) + "\n")
-        restarted(shop, DEATH, FEW)
-        assert convicted(shop) == {"one"}
-        assert seen(shop) == ["after", "first"]
-        assert_right(shop)
+def test_what_waits_behind_another_and_kills_in_its_turn_is_found(alone: Shop) -> None:
+    alone.plugins.append(BOMB)
+    lines = [bomb(n, "ExplodeLater") for n in ("first", "bad", "after")]
+    alone.feed.write_text("\n".join(lines) + "\n")
+    restarted(alone, DEATH, FEW)
+    assert convicted(alone) == {"one"}
+    assert seen(alone) == ["after", "first"]
 
 
-def test_a_sent_command_that_kills_is_found() -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        armed(shop, "Hang")
-        shop.feed.write_text("\n".join(feed.example(20)) + "\n")
-        shop.finish()
-        sent = shop.outboxd("send", "Explode", '{"n": "bad"}')
-        assert sent.code == 0, sent
-        _, ended = restarted(shop, DEATH, FEW)
-        assert ended.code == 0, ended
-        assert_only_the_culprit(shop)
+def test_a_sent_command_that_kills_is_found(alone: Shop) -> None:
+    alone.plugins.append(BOMB)
+    alone.feed.write_text("\n".join(bomb(n, "Explode") for n in GOOD) + "\n")
+    alone.finish()
+    sent = alone.outboxd("send", "Explode", '{"n": "bad"}')
+    assert sent.code == 0, sent
+    _, ended = restarted(alone, DEATH, FEW)
+    assert ended.code == 0, ended
+    assert_only_the_culprit(alone)
 
 
-def test_a_handler_that_never_returns_ends_the_process_and_is_convicted() -> None:
-    with open_shop(feed.example(20)) as shop:
-        impatient(shop)
-        armed(shop, "Stall")
-        first = shop.run().ended()
-        assert first.code == 70, first
-        assert "handler_never_returns store=bomb.db" in first.err
-        assert "in stall" in shop.log(), "its stack is in the log"
-        _, ended = restarted(shop, 70, FEW)
-        assert ended.code == 0, ended
-        assert seen(shop) == GOOD
-        assert_only_the_culprit(shop)
+def test_a_handler_that_never_returns_ends_the_process_and_is_convicted(alone: Shop) -> None:
+    armed(alone, "Stall")
+    first = alone.run().ended()
+    assert first.code == 70, first
+    assert "handler_never_returns store=bomb.db" in first.err
+    assert "in stall" in alone.log(), "its stack is in the log"
+    _, ended = restarted(alone, 70, FEW)
+    assert ended.code == 0, ended
+    assert_only_the_culprit(alone)
 
 
 def test_an_async_handler_that_hangs_times_out_beside_all_others() -> None:
     with open_shop(feed.example(60)) as shop:
         armed(shop, "Hang")
-        run: Run = shop.run()
-        ended = shop.ends_cleanly(run)
+        ended = shop.finish()
         assert "TimeoutError: bomb.hang was not done within 0.3 s" in ended.err
-        assert seen(shop) == GOOD
         assert_only_the_culprit(shop)
+        assert_right(shop)

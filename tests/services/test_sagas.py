@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -308,11 +309,11 @@ async def test_every_caller_gets_the_first_result(cast: Cast, tmp_path: Path) ->
     assert await two_callers(cast, tmp_path, "first") == {"A": "1 ran", "B": "1 ran"}
 
 
-async def two_callers(cast: Cast, data: Path, again: str) -> dict[str, str]:
+async def two_callers(cast: Cast, data: Path, again: Literal["first", "refuse"]) -> dict[str, str]:
     """What two sagas are told that start one and the same saga, the second while it runs."""
     callers = cast.callers()
 
-    @cast.desk.saga(again=again)  # type: ignore[call-overload]
+    @cast.desk.saga(again=again)
     async def trip(saga: Saga, go: Go) -> str:
         await saga.call(Act(id=go.id))
         return f"{go.id} ran"

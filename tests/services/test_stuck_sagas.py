@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ async def test_a_replay_that_fails_again_is_the_same_letter(cast: Cast, tmp_path
         handle = await harness.start(Go(id="1"))
         for failed in (1, 2, 3):
             await harness.until_saga(handle.id, "stuck: letter")
-            await wait_until(lambda n=failed: is_letter(harness, "dead", n))
+            await wait_until(partial(is_letter, harness, "dead", failed))
             await harness.replay("worker", 1)
         await wait_until(lambda: is_letter(harness, "dead", 4))
         cast.mend()
@@ -499,7 +500,7 @@ async def test_past_it_a_timeout_repeats_the_same_message(cast: Cast, tmp_path: 
         harness.stream.hold(WORKER, B)
         handle = await harness.start(Go(id="1"))
         for repeats in (1, 2, 3):
-            await harness.hurry(lambda n=repeats: have_repeated(harness, n), 30)
+            await harness.hurry(partial(have_repeated, harness, repeats), 30)
         assert (await harness.saga(handle.id)).state == "running"
         with pytest.raises(Refused, match="past its point of no return"):
             await harness.cancel(handle.id)
