@@ -36,6 +36,19 @@ class StoreBroken(Unavailable):
     """The database refused to write (full, read-only or damaged): its participant stops."""
 
 
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to show of a group: a user's error if there is one, else the first."""
+    flat: list[BaseException] = []
+    queue: list[BaseException] = [errors]
+    while queue:
+        error = queue.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            queue += error.exceptions
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, OutboxdError)), flat[0])
+
+
 # What a handler may raise.
 
 

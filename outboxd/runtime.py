@@ -24,7 +24,7 @@ from . import __version__, catalog, datadir
 from .batch import Outcome
 from .broker import TEND_S, Broker
 from .clock import Clock, SystemClock, utc
-from .errors import Cancelled, NotFound, Refused, Rejected
+from .errors import Cancelled, NotFound, Refused, Rejected, first_of
 from .hosted import Hosted
 from .intake import Intake
 from .janitor import Janitor
@@ -133,15 +133,20 @@ class Runtime:
         try:
             await self._group.start(self.run)
         except BaseException as err:
-            self.stop()
-            await self._group.__aexit__(type(err), err, err.__traceback__)
+            await self.__aexit__(type(err), err, err.__traceback__)
             raise
         return self
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
         self.stop()
         assert self._group is not None
-        return await self._group.__aexit__(kind, error, trace)
+        try:
+            return await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            found = first_of(group)
+            if found is error:
+                return None  # it goes on as it is, without a group around it
+            raise found from group
 
     def stop(self) -> None:
         """Begins the end: intake stops, work in hand is finished, then everything closes."""

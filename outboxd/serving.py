@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from . import monitor
-from .errors import OutboxdError
+from .errors import first_of
 from .registry import Registry
 from .runtime import Progress, Runtime
 from .settings import Settings
@@ -82,7 +82,7 @@ async def serve(
                         await anyio.sleep_forever()
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
-        raise _first(errors) from errors
+        raise first_of(errors) from errors
     return Summary(_progress(runtime, lines), ended, violations)
 
 
@@ -119,17 +119,3 @@ def _progress(runtime: Runtime, lines: _Lines) -> Progress:
     return msgspec.structs.replace(
         runtime.progress(), read=lines.taken + lines.refused, refused=lines.refused
     )
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to show: a user's error if there is one, else the first."""
-    flat: list[BaseException] = []
-    queue: list[BaseException] = [errors]
-    while queue:
-        error = queue.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            queue += error.exceptions
-        else:
-            flat.append(error)
-    known = [error for error in flat if isinstance(error, OutboxdError)]
-    return known[0] if known else flat[0]

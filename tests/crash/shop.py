@@ -89,6 +89,13 @@ class Shop:
         wait_for(lambda: not processes_in(self.folder), "the end of the broker")
         return ended
 
+    def holder(self) -> int | None:
+        """The process that has the data directory; from then on it heeds signals."""
+        try:
+            return int((self.data / "lock").read_text())
+        except (OSError, ValueError):
+            return None
+
     def start(self, *words: str) -> Run:
         """Any command of outboxd."""
         run = Run(self.folder / f"run-{len(self.runs)}", [*self.command, *words], self.env)

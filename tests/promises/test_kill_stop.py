@@ -47,7 +47,7 @@ def test_a_signal_drains_at_any_moment(storm: int) -> None:
     with open_shop(feed.example(100)) as shop:
         for moment in ["start", "work", "work"] * storm:
             run = shop.run()
-            run.says("outboxd hosts")
+            wait_for(lambda run=run: shop.holder() == run.process.pid, "its lock", run)  # type: ignore[misc]
             if moment == "start":
                 fate.await_start(run)
             else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -290,6 +291,7 @@ async def test_a_lifespan_gives_each_effect_its_resource(tmp_path: Path) -> None
     async def client() -> AsyncIterator[str]:
         life.append("opened")
         yield "the client"
+        await anyio.lowlevel.checkpoint()  # as closing a connection does
         life.append("closed")
 
     agency = Participant("agency", lifespan=client)
