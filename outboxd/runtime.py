@@ -124,6 +124,7 @@ class Runtime:
         self._drain_s = drain_s
         self._started_at = self._clock.now()
         self._stop = anyio.Event()
+        self._has_drained = anyio.Event()
         self._ended: dict[str, anyio.Event] = {}
         self._group: TaskGroup | None = None
 
@@ -185,11 +186,14 @@ class Runtime:
 
     async def _live(self, stream: Stream, task_status: TaskStatus[None]) -> None:
         async with anyio.create_task_group() as work, anyio.create_task_group() as services:
-            await self._start(stream, work, services)
-            task_status.started()
-            await self._stop.wait()
-            services.cancel_scope.cancel()
-            await self._drain(work)
+            try:
+                await self._start(stream, work, services)
+                task_status.started()
+                await self._stop.wait()
+                services.cancel_scope.cancel()
+                await self._drain(work)
+            finally:
+                self._has_drained.set()
 
     # Opening.
 
@@ -239,14 +243,12 @@ class Runtime:
         if lifespan is None:
             task_status.started()
             return
-        async with lifespan() as resource:
-            hosted.effects.resource = resource
-            task_status.started()
-            try:
-                await anyio.sleep_forever()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await hosted.effects.drain(self._drain_s)
+        # Left as any other context is, not by a cancellation: what it closes may take its time.
+        with anyio.CancelScope(shield=True):
+            async with lifespan() as resource:
+                hosted.effects.resource = resource
+                task_status.started()
+                await self._has_drained.wait()
 
     async def _connect(
         self,

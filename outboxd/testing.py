@@ -154,7 +154,7 @@ class FaultyStream:
         self.broker = broker
         self.faults = faults
         self.seen: list[tuple[str, bytes]] = []
-        self._chance = chance or random.Random(0)
+        self.chance = chance or random.Random(0)
         self._forget_all = forget_all
         self._failing: list[Moment] = []
         self._holds: dict[str, _Hold] = {}
@@ -288,7 +288,7 @@ class FaultyStream:
         return order
 
     def _strikes(self, probability: float) -> bool:
-        return probability > 0 and self._chance.random() < probability
+        return probability > 0 and self.chance.random() < probability
 
     def _maybe_fail(self, moment: Moment) -> None:
         if moment in self._failing:
