@@ -72,9 +72,9 @@ class Closing:
             return
         handler = self._delivery.handler(envelope)
         message = decode_data(envelope.data, handler.message)
-        tx = self._delivery.tx(batch, envelope, held.attempts, self.step_of(batch, envelope))
-        value = handler.spec.fn(tx, message)
-        tx.close()
+        step = self.step_of(batch, envelope)
+        with self._delivery.tx(batch, envelope, held.attempts, step) as tx:
+            value = handler.spec.fn(tx, message)
         batch.send_all(tx.outgoing)
         self._delivery.conclude(batch, envelope, encode(value))
 

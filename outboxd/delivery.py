@@ -125,9 +125,8 @@ class Delivery:
             if held is not None:
                 envelope = decode_envelope(held.body)
                 step = self.closing.step_of(batch, envelope)
-                tx = self.tx(batch, envelope, held.attempts, step)
-                value = work(tx)
-                tx.close()
+                with self.tx(batch, envelope, held.attempts, step) as tx:
+                    value = work(tx)
                 batch.send_all(tx.outgoing)
                 self.conclude(batch, envelope, encode(value))
                 self.done(batch, held)
@@ -329,9 +328,8 @@ class Delivery:
         """Runs a def handler; a call's answer is recorded and sent with it."""
         handler = self.handler(envelope)
         message = decode_data(envelope.data, handler.message)
-        tx = self.tx(batch, envelope, held.attempts, None)
-        value = handler.spec.fn(tx, message)
-        tx.close()
+        with self.tx(batch, envelope, held.attempts, None) as tx:
+            value = handler.spec.fn(tx, message)
         batch.send_all(tx.outgoing)
         self.conclude(batch, envelope, encode(value))
 

@@ -88,9 +88,8 @@ class Ending:
         self, batch: Batch, live: Live, pos: int, fn: Any, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
         """Runs a function of the saga's participant inside the transaction that moves the saga."""
-        tx = self._tx(batch, live, pos)
-        value = fn(tx, *args, **kwargs)
-        tx.close()
+        with self._tx(batch, live, pos) as tx:
+            value = fn(tx, *args, **kwargs)
         batch.send_all(tx.outgoing)
         return value
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -196,6 +196,12 @@ class Tx(Db):
     def close(self) -> None:
         """Ends the use of this object."""
         self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _add(self, message: Message, kind: str, stream: str, due_at: float | None) -> None:
         self._must_be_open()
