@@ -185,12 +185,14 @@ class Runtime:
                 await self._live(stream, task_status)
 
     async def _live(self, stream: Stream, task_status: TaskStatus[None]) -> None:
-        async with anyio.create_task_group() as work, anyio.create_task_group() as services:
+        """Services end first, then the work in hand, then what it uses."""
+        async with anyio.create_task_group() as lifespans, anyio.create_task_group() as work:
             try:
-                await self._start(stream, work, services)
-                task_status.started()
-                await self._stop.wait()
-                services.cancel_scope.cancel()
+                async with anyio.create_task_group() as services:
+                    await self._start(stream, work, services, lifespans)
+                    task_status.started()
+                    await self._stop.wait()
+                    services.cancel_scope.cancel()
                 await self._drain(work)
             finally:
                 self._has_drained.set()
@@ -218,12 +220,14 @@ class Runtime:
         control.prepare(connection)
         control.put_catalog(connection, catalog.entries(self.registry))
 
-    async def _start(self, stream: Stream, work: TaskGroup, services: TaskGroup) -> None:
+    async def _start(
+        self, stream: Stream, work: TaskGroup, services: TaskGroup, lifespans: TaskGroup
+    ) -> None:
         quarantine = Quarantine()
         for hosted in self.hosted.values():
             hosted.wire(stream, work, quarantine)
             hosted.committer.after.append(self._hear)
-            await services.start(self._hold_lifespan, hosted)
+            await lifespans.start(self._hold_lifespan, hosted)
         for hosted in self.hosted.values():
             services.start_soon(hosted.scheduler.run)
         streams = [name(owner) for owner in self.hosted for name in (in_stream, events_stream)]

@@ -157,6 +157,7 @@ class FaultyStream:
         self.chance = chance or random.Random(0)
         self._forget_all = forget_all
         self._failing: list[Moment] = []
+        self._swallowed: set[str] = set()
         self._holds: dict[str, _Hold] = {}
         self._kept: dict[tuple[str, str], list[Entry]] = {}
 
@@ -172,6 +173,10 @@ class FaultyStream:
             self.broker.flush()
         else:
             raise NotFound("this broker has no way to forget", hint="give forget_all=")
+
+    def swallow(self, stream: str) -> None:
+        """The next publish that has entries for ``stream`` loses all of them."""
+        self._swallowed.add(stream)
 
     def hold(self, stream: str, at: bytes = b"") -> None:
         """Delivers nothing more of ``stream``, from the first entry on that contains ``at``."""
@@ -198,7 +203,7 @@ class FaultyStream:
     ) -> Published:
         self._maybe_fail("publish_before")
         self.seen += batch
-        order = self._hurt(len(batch))
+        order = self._hurt([stream for stream, _ in batch])
         done = await self.broker.publish(owner, [batch[at] for at in order], marker, watch)
         self._maybe_fail("publish_after")
         failed = {order[position]: words for position, words in done.failed.items()}
@@ -216,19 +221,19 @@ class FaultyStream:
     ) -> list[Entry]:
         block_s = None if block_s is None else min(block_s, BLOCK_S)
         hold = self._holds.get(stream)
-        if own is None and hold is None and (kept := self._kept.pop((stream, group), None)):
-            return kept
-        if own is None and hold is not None and group in hold.kept:
-            with anyio.move_on_after(block_s):
+        if hold is not None and group in hold.kept:
+            with anyio.move_on_after(0 if block_s is None else block_s):
                 await hold.over.wait()
             return []
+        if own is None and (kept := self._kept.pop((stream, group), None)):
+            return kept
         found = await self.broker.read(
             stream, group, consumer, count=count, block_s=block_s, own=own
         )
         if found:
             self._maybe_fail("read_after")
         hold = self._holds.get(stream)
-        return found if hold is None or own is not None else hold.let_through(group, found)
+        return found if hold is None else hold.let_through(group, found)
 
     async def ack(
         self,
@@ -276,11 +281,13 @@ class FaultyStream:
     async def aclose(self) -> None:
         await self.broker.aclose()
 
-    def _hurt(self, count: int) -> list[int]:
+    def _hurt(self, streams: Sequence[str]) -> list[int]:
         """Which entries of a batch are published, and in which order."""
+        lost = self._swallowed.intersection(streams)
+        self._swallowed -= lost
         order: list[int] = []
-        for at in range(count):
-            if not self._strikes(self.faults.lose):
+        for at, stream in enumerate(streams):
+            if stream not in lost and not self._strikes(self.faults.lose):
                 order += [at, at] if self._strikes(self.faults.duplicate) else [at]
         for at in range(len(order) - 1):
             if self._strikes(self.faults.reorder):

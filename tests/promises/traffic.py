@@ -11,8 +11,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+
 from outboxd import Command, Context, Event, Participant, Policy, Retry, Tx
-from outboxd.testing import Harness
+from outboxd.testing import Faults, Harness
 
 STUBBORN = Policy(attempts=50, base_s=0.0)
 
@@ -58,6 +60,20 @@ CAME = """
 INSERT = "INSERT INTO came (kind, key, number) VALUES (?, ?, ?)"
 
 
+def weather(chance: random.Random) -> Faults:
+    """Everything goes wrong, now more, now less."""
+    return Faults(
+        lose=chance.uniform(0, 0.06),
+        duplicate=chance.uniform(0, 0.2),
+        reorder=chance.uniform(0, 0.1),
+        publish_before=chance.uniform(0, 0.1),
+        publish_after=chance.uniform(0, 0.1),
+        read_after=chance.uniform(0, 0.05),
+        ack_before=chance.uniform(0, 0.05),
+        ack_after=chance.uniform(0, 0.05),
+    )
+
+
 def calm(_: str, __: int) -> None:
     """Nothing fails."""
 
@@ -86,11 +102,19 @@ class Traffic:
     def participants(self) -> list[Participant]:
         return [self.source, self.left, self.right]
 
-    async def emit(self, harness: Harness, key: str, count: int) -> None:
-        """Counts on for a key."""
-        first = self.emitted.get(key, 0)
-        self.emitted[key] = first + count
-        await harness.send(Emit(key=key, first=first, last=first + count))
+    async def emit(self, harness: Harness, **counts: int) -> None:
+        """Counts on, for each key so far."""
+        async with anyio.create_task_group() as requests:
+            for key, count in counts.items():
+                first = self.emitted.get(key, 0)
+                self.emitted[key] = first + count
+                emit = Emit(key=key, first=first, last=first + count)
+                requests.start_soon(harness.send, emit)
+
+    async def arrival(self, harness: Harness, step_s: float = 0.1, said: str = "") -> None:
+        """Waits until all that was emitted is there; it must have come once and in order."""
+        await harness.hurry(lambda: self.has_arrived(harness), step_s, f"all has come {said}")
+        assert await self.errors(harness) == [], said
 
     async def has_arrived(self, harness: Harness) -> bool:
         """Whether as much has come as was sent; more would show in ``errors``."""
