@@ -9,11 +9,13 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from . import settle
 from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
-from .message import Envelope, Undecodable, decode_envelope
+from .message import Envelope, Undecodable, decode_envelope, encode
 from .settle import Receipt
 from .store import inbox
 from .store.inbox import Sender
@@ -37,7 +39,9 @@ class Arrival:
             self._delivery.letters.bury_bytes(batch, body, err)
             return
         if not envelope.seq:
-            self.take_foreign(batch, envelope, body, is_suspect)
+            # A stranger's id is unique only for its source; here ids stand alone.
+            own = msgspec.structs.replace(envelope, id=f"{envelope.source}/{envelope.id}")
+            self.take_foreign(batch, own, encode(own), is_suspect)
             return
         key = (envelope.source, "events" if envelope.kind == "event" else "in")
         row = self._delivery.holding.senders.get(key)

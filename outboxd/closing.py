@@ -45,6 +45,7 @@ class Closing:
         if fence.get(batch.connection, step_id) is None and envelope.outcome != "done":
             step = inbox.by_id(batch.connection, step_id)
             if step is not None and step.state == RUNNING:
+                held.lane = step.lane  # a replayed step, or one without a key, has its own
                 return False
             if step is not None:
                 return self._pass(batch, held, envelope, step)
@@ -110,6 +111,11 @@ class Closing:
             return True
         self._delivery.done(batch, step)
         return self.is_needless(batch, held, envelope)
+
+    def saga_started(self, batch: Batch, envelope: Envelope) -> None:
+        """A call has started a saga: whether it did its work is not known before its end."""
+        if envelope.call is not None and fence.get(batch.connection, envelope.id) is None:
+            fence.put(batch.connection, envelope.id, "started", batch.now)
 
     def give_up(self, batch: Batch, letter: Letter) -> None:
         """A letter whose saga closes its call: it can never run again."""

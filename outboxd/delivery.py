@@ -122,8 +122,10 @@ class Delivery:
         """Ends an effect: ``work(tx)`` is its one transaction, its value the reply."""
         value = None
         with self._running(connection, n) as (batch, held):
-            if held is not None:
-                envelope = decode_envelope(held.body)
+            envelope = None if held is None else decode_envelope(held.body)
+            if held is not None and envelope is not None and self._is_refused(batch, envelope):
+                self.done(batch, held)
+            elif held is not None and envelope is not None:
                 step = self.closing.step_of(batch, envelope)
                 with self.tx(batch, envelope, held.attempts, step) as tx:
                     value = work(tx)
@@ -309,6 +311,7 @@ class Delivery:
                 kind = self.starts(envelope)
                 if kind is not None:
                     self.conductor.start(batch, envelope, body, kind)
+                    self.closing.saga_started(batch, envelope)
                 elif envelope.kind == "command" or self._has_handler(envelope):
                     self._handle(batch, held, envelope)
             case "reply":
@@ -342,12 +345,19 @@ class Delivery:
             fence.put(batch.connection, envelope.id, "done", batch.now, result)
             batch.reply(envelope, "ok", result)
 
+    def _is_refused(self, batch: Batch, envelope: Envelope) -> bool:
+        """Whether the call was closed while its effect ran: what it learned is not committed."""
+        if envelope.call is None or envelope.is_undo:
+            return False
+        known = fence.get(batch.connection, envelope.id)
+        return known is not None and known.state in ("closed", "undone")
+
     def _answer_again(self, batch: Batch, envelope: Envelope) -> bool:
         """Whether this call was carried out or closed before; then it is not executed."""
         if envelope.call is None:
             return False
         known = fence.get(batch.connection, envelope.id)
-        if known is None:
+        if known is None or known.state == "started":
             return False
         if known.state == "done":
             batch.reply(envelope, "ok", known.result or b"null")
@@ -362,8 +372,8 @@ class Delivery:
         self.forget_effect(batch, held.id, held.type)
         if held.letter is not None:
             self.letters.replayed(batch, held)
-        elif self.letters.count:
-            self.letters.resolve(batch, held.id)
+        elif self.letters.count and held.kind == "in":
+            self.letters.resolve(batch, held)
 
     def forget_effect(self, batch: Batch, message_id: str, type_name: str) -> None:
         """What an effect recorded for its retries; an undo's records lie under its step's id."""

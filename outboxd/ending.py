@@ -9,7 +9,7 @@ from .book import Book, Live, undo_id
 from .errors import SagaMisuse
 from .message import Envelope, decode_envelope, encode, encode_raw, in_stream, key_of
 from .saga import Call, Publish, Send, Undo
-from .store import journal
+from .store import fence, journal
 from .tx import Tx
 
 
@@ -79,6 +79,9 @@ class Ending:
         row = live.row
         if start.replyto is None:
             return
+        known = fence.get(batch.connection, start.id)
+        if row.state == "completed" and known is not None and known.state == "started":
+            fence.put(batch.connection, start.id, "done", batch.now, row.result)
         if row.state == "completed":
             batch.reply(start, "ok", row.result or b"null")
         else:

@@ -32,7 +32,7 @@ class Letters:
 
     def bury(self, batch: Batch, held: Held, envelope: Envelope, error: Exception) -> None:
         """The message becomes a dead letter; its key is released unless its handler holds it."""
-        if held.letter is None and self.count:
+        if held.letter is None and self.count and envelope.call is not None:
             self._join(batch, held)
         letter = self._letter(batch, held, envelope, error)
         if held.letter is None:
@@ -63,7 +63,7 @@ class Letters:
     def _join(self, batch: Batch, held: Held) -> None:
         """A call repeated under its id died again: one letter stands for all of them."""
         letter = dead.by_message(batch.connection, held.id)
-        if letter is not None and letter.state == "dead":
+        if letter is not None and letter.state == "dead" and letter.sender == held.sender:
             held.letter = letter.n
             self._holding.count_done(batch, (held.sender, held.kind))
 
@@ -73,10 +73,10 @@ class Letters:
         dead.set_state(batch.connection, held.letter, "replayed")
         self.count -= 1
 
-    def resolve(self, batch: Batch, message_id: str) -> None:
+    def resolve(self, batch: Batch, held: Held) -> None:
         """A call repeated under its id succeeded: its old dead letter has no purpose any more."""
-        letter = dead.by_message(batch.connection, message_id)
-        if letter is not None and letter.state == "dead":
+        letter = dead.by_message(batch.connection, held.id)
+        if letter is not None and letter.state == "dead" and letter.sender == held.sender:
             dead.set_state(batch.connection, letter.n, "replayed", "repeated by its saga")
             self._holding.count_done(batch, (letter.sender, letter.kind))
             self.count -= 1

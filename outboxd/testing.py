@@ -65,7 +65,7 @@ async def wait_until(
             if found:
                 return found
             await anyio.sleep(POLL_S)
-    said = description or inspect.getsource(predicate).strip()
+    said = description or _source(predicate)
     raise AssertionError(f"not within {within_s:g} s: {said}")
 
 
@@ -341,10 +341,11 @@ class Harness:
 
         Raises Refused where its owner would not take it.
         """
-        message_id = message_id or f"sent-{uuid.uuid4().hex}"
-        args = {"id": message_id, "key": key_of(command), "data": command}
-        owner = command.__outboxd__.to or ""
-        return await self.request("send", owner, type(command).__name__, args)
+        return (await self._ask([self._sending(command, message_id)]))[0].result
+
+    async def send_all(self, *commands: Command[Any]) -> None:
+        """Sends ``commands`` in this order; raises Refused if one of them is not taken."""
+        await self._ask([self._sending(command, None) for command in commands])
 
     async def request(
         self, kind: str, participant: str, target: str = "", args: Any = None, reason: str = "test"
@@ -353,21 +354,8 @@ class Harness:
 
         Raises Refused with the reason where it does not apply.
         """
-        request = Request(
-            id=f"op-{uuid.uuid4().hex}",
-            at=self.clock.now(),
-            kind=kind,
-            participant=participant,
-            target=target,
-            args=encode({} if args is None else args),
-            who="test",
-            reason=reason,
-        )
-        await self.runtime.control.write(lambda cx: control.add_request(cx, request))
-        done = await wait_until(lambda: self._settled(request.id), f"{kind} {target} is applied")
-        if done.state == "refused":
-            raise Refused(done.result)
-        return done.result
+        asked = [self._request(kind, participant, target, args, reason)]
+        return (await self._ask(asked))[0].result
 
     async def replay(self, participant: str, *letters: int) -> str:
         """Replays dead letters of a participant."""
@@ -431,7 +419,7 @@ class Harness:
             self.advance(step_s)
             return await predicate()
 
-        return await wait_until(look, description or inspect.getsource(predicate).strip())
+        return await wait_until(look, description or _source(predicate))
 
     async def until_idle(self) -> None:
         """Waits until nothing is under way."""
@@ -448,9 +436,39 @@ class Harness:
         database = self.runtime.hosted[_owner(saga_id)].database
         return await database.read(lambda cx: journal.get_saga(cx, saga_id))
 
-    async def _settled(self, request_id: str) -> Request | None:
-        found = await self.runtime.control.read(lambda cx: control.get(cx, request_id))
-        return found if found is not None and found.state != "pending" else None
+    def _sending(self, command: Command[Any], message_id: str | None) -> Request:
+        message_id = message_id or f"sent-{uuid.uuid4().hex}"
+        args = {"id": message_id, "key": key_of(command), "data": command}
+        owner = command.__outboxd__.to or ""
+        return self._request("send", owner, type(command).__name__, args, "")
+
+    def _request(self, kind: str, participant: str, target: str, args: Any, reason: str) -> Request:
+        return Request(
+            id=f"op-{uuid.uuid4().hex}",
+            at=self.clock.now(),
+            kind=kind,
+            participant=participant,
+            target=target,
+            args=encode({} if args is None else args),
+            who="test",
+            reason=reason,
+        )
+
+    async def _ask(self, asked: list[Request]) -> list[Request]:
+        """Writes requests for the runtime, as another process would; returns them applied."""
+        database = self.runtime.control
+        await database.write(lambda cx: [control.add_request(cx, request) for request in asked])
+
+        async def applied() -> list[Request] | None:
+            found = await database.read(lambda cx: [control.get(cx, a.id) for a in asked])
+            done = [request for request in found if request and request.state != "pending"]
+            return done if len(done) == len(asked) else None
+
+        done = await wait_until(applied, f"{asked[0].kind} {asked[0].target} is applied")
+        for request in done:
+            if request.state == "refused":
+                raise Refused(request.result)
+        return done
 
 
 @asynccontextmanager
@@ -485,5 +503,21 @@ async def running(
             yield Harness(runtime, stream, clock, folder)
 
 
+def _source(predicate: Callable[[], Any]) -> str:
+    """The code of a predicate, for whoever reads that it never held."""
+    try:
+        return inspect.getsource(predicate).strip()
+    except (OSError, TypeError):
+        return repr(predicate)
+
+
 def _owner(saga_id: str) -> str:
     return saga_id.partition("/")[0]
+
+
+def _source(predicate: object) -> str:
+    """What a predicate says of itself; a partial or a built-in has no source."""
+    try:
+        return inspect.getsource(predicate).strip()  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return repr(predicate)

@@ -206,9 +206,11 @@ class Tx(Db):
     def _add(self, message: Message, kind: str, stream: str, due_at: float | None) -> None:
         self._must_be_open()
         cause = self._cause
+        # Several participants may handle one message: each names what it says of it as its own.
+        parent = cause.id if cause.source == self._sender else f"{cause.id}.{self._sender}"
         envelope = Envelope(
             specversion="1.0",
-            id=f"{cause.id}.{self._next}",
+            id=f"{parent}.{self._next}",
             type=type(message).__name__,
             source=self._sender,
             time=self.now,

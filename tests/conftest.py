@@ -7,6 +7,7 @@ the length of every fault storm; 1 is what runs on each commit.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -51,6 +52,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if storm > 1 and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(limit * storm))
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """The command line sets up the logger of its process; the next test gets it as it was."""
+    logger = logging.getLogger("outboxd")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    for handler in logger.handlers:
+        if handler not in before[2]:
+            handler.close()
+    logger.level, logger.propagate, logger.handlers = before
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from .connection import Connection
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """``state``: done, rejected, closed or undone; ``result``: the recorded reply as JSON."""
+    """``state``: started (a saga), done, closed or undone; ``result``: the reply as JSON."""
 
     state: str
     result: bytes | None

@@ -37,6 +37,7 @@ from outboxd.message import (
     in_stream,
     key_of,
 )
+from outboxd.monitor import audit
 from outboxd.testing import FakeClock, FaultyStream, Harness, running, wait_until
 from tests.promises.books import Books
 
@@ -304,3 +305,4 @@ async def hosting(
         with anyio.fail_after(LIMIT_S):
             yield harness
     assert Books(data).errors() == []
+    assert audit(data) == []

@@ -193,8 +193,7 @@ async def test_a_subscriber_that_is_away_finds_what_it_missed(tmp_path: Path) ->
         await harness.send(Do(id="1", step="a"))
         await wait_until(lambda: log(harness, "listener"))
     async with hosting(cast.worker, data=tmp_path, clock=clock, stream=stream) as harness:
-        for step in "bcd":
-            await harness.send(Do(id="1", step=step))
+        await harness.send_all(*[Do(id="1", step=step) for step in "bcd"])
         await wait_until(lambda: is_log(harness, ["do a", "do b", "do c", "do d"]))
         await stream.forget()
     async with hosting(

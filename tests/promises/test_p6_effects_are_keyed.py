@@ -251,8 +251,7 @@ async def test_no_more_run_at_once_than_the_handler_allows(tmp_path: Path) -> No
         return await ctx.commit(record, cmd, Ticket(1))
 
     async with hosting(busy, data=tmp_path) as harness:
-        for key in range(10):
-            await harness.send(Book(id=str(key)))
+        await harness.send_all(*[Book(id=str(key)) for key in range(10)])
         await wait_until(lambda: now[0] == 3)
         gate.set()
         await wait_until(lambda: have_booked(harness, 10))
@@ -274,8 +273,7 @@ async def test_effects_of_one_key_run_one_after_another(cast: Cast, tmp_path: Pa
 
     cast.on_act = alone
     async with hosting(*cast.participants, data=tmp_path) as harness:
-        for step in "abcdefgh":
-            await harness.send(Act(id="1", step=step))
+        await harness.send_all(*[Act(id="1", step=step) for step in "abcdefgh"])
         await wait_until(lambda: is_at(harness, "act h"))
         assert await log(harness, "courier") == [f"act {step}" for step in "abcdefgh"]
 

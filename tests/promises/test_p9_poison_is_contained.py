@@ -209,10 +209,8 @@ async def test_another_key_never_waits_for_one_that_fails(cast: Cast, tmp_path: 
 
     cast.on_do = hard
     async with hosting(*cast.participants, data=tmp_path) as harness:
-        await harness.send(Do(id="hard", step="1"))
-        await harness.send(Do(id="hard", step="2"))
-        for key in range(20):
-            await harness.send(Do(id=f"easy {key}"))
+        easy = [Do(id=f"easy {key}") for key in range(20)]
+        await harness.send_all(Do(id="hard", step="1"), Do(id="hard", step="2"), *easy)
         await wait_until(lambda: is_logged(harness, 20))
         cast.mend()
         assert await log(harness, "worker", "hard") == []
@@ -261,9 +259,8 @@ async def test_a_dead_letter_holds_its_key_where_the_handler_says_so(tmp_path: P
         tx.execute("INSERT INTO sum VALUES (?)", (cmd.amount,))
 
     async with hosting(strict, data=tmp_path) as harness:
-        for amount in (1, 2, 3):
-            await harness.send(Count(id="k", amount=amount))
-        await harness.send(Count(id="other", amount=10))
+        counts = [Count(id="k", amount=amount) for amount in (1, 2, 3)]
+        await harness.send_all(*counts, Count(id="other", amount=10))
         await until_letters(harness, "counter", 1)
         await wait_until(lambda: is_sum(harness, 11))
         await harness.until_idle()
@@ -284,8 +281,7 @@ async def test_a_discard_releases_the_key(tmp_path: Path) -> None:
         tx.execute("INSERT INTO sum VALUES (?)", (cmd.amount,))
 
     async with hosting(strict, data=tmp_path) as harness:
-        for amount in (1, 2, 3):
-            await harness.send(Count(id="k", amount=amount))
+        await harness.send_all(*[Count(id="k", amount=amount) for amount in (1, 2, 3)])
         await until_letters(harness, "counter", 1)
         await harness.discard("counter", 1, reason="a duplicate")
         await wait_until(lambda: is_sum(harness, 4))
@@ -306,8 +302,7 @@ async def test_an_alert_is_a_handler(tmp_path: Path) -> None:
         )
 
     async with hosting(counter(), alerts, data=tmp_path) as harness:
-        await harness.send(Count(id="k", amount=-1))
-        await harness.send(Count(id="unlucky", amount=-1))
+        await harness.send_all(Count(id="k", amount=-1), Count(id="unlucky", amount=-1))
         await harness.put("counter", b"garbage")
         await until_letters(harness, "alerts", 1)
         await wait_until(lambda: have_alerts(harness, 2))
@@ -332,8 +327,7 @@ async def test_letters_make_no_letters_where_nobody_listens(cast: Cast, tmp_path
 
     cast.break_step("bad")
     async with hosting(cast.worker, listener, data=tmp_path) as harness:
-        await harness.send(Do(id="1", step="bad"))
-        await harness.send(Do(id="1", step="good"))
+        await harness.send_all(Do(id="1", step="bad"), Do(id="1", step="good"))
         await wait_until(lambda: harness.column("listener", "SELECT what FROM log"))
         await harness.until_idle()
         assert await letters(harness, "listener") == []
@@ -376,8 +370,7 @@ async def test_a_handler_cannot_end_the_transaction_by_hand(
 
     cast.on_do = end
     async with hosting(*cast.participants, data=tmp_path) as harness:
-        await harness.send(Do(id="1", step="rude"))
-        await harness.send(Do(id="2", step="good"))
+        await harness.send_all(Do(id="1", step="rude"), Do(id="2", step="good"))
         await until_letters(harness, "worker", 1)
         await harness.until_idle()
         assert await log(harness, "worker") == ["do good"]
@@ -408,8 +401,7 @@ async def test_whatever_an_effect_raises_is_counted_and_comes_to_an_end(
 
     cast.on_act = fail
     async with hosting(*cast.participants, data=tmp_path) as harness:
-        await harness.send(Act(id="1", step="bad"))
-        await harness.send(Act(id="2", step="good"))
+        await harness.send_all(Act(id="1", step="bad"), Act(id="2", step="good"))
         await until_letters(harness, "courier", 1)
         await harness.until_idle()
         assert tries == [1, 2, 3]
@@ -439,8 +431,7 @@ async def test_whatever_a_transaction_raises_is_counted_and_comes_to_an_end(
 
     cast.on_do = fail
     async with hosting(*cast.participants, data=tmp_path) as harness:
-        await harness.send(Do(id="1", step="bad"))
-        await harness.send(Do(id="2", step="good"))
+        await harness.send_all(Do(id="1", step="bad"), Do(id="2", step="good"))
         await until_letters(harness, "worker", 1)
         await harness.until_idle()
         assert tries == [1, 2, 3]

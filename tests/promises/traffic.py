@@ -11,8 +11,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-
 from outboxd import Command, Context, Event, Participant, Policy, Retry, Tx
 from outboxd.testing import Faults, Harness
 
@@ -104,12 +102,12 @@ class Traffic:
 
     async def emit(self, harness: Harness, **counts: int) -> None:
         """Counts on, for each key so far."""
-        async with anyio.create_task_group() as requests:
-            for key, count in counts.items():
-                first = self.emitted.get(key, 0)
-                self.emitted[key] = first + count
-                emit = Emit(key=key, first=first, last=first + count)
-                requests.start_soon(harness.send, emit)
+        commands: list[Emit] = []
+        for key, count in counts.items():
+            first = self.emitted.get(key, 0)
+            self.emitted[key] = first + count
+            commands.append(Emit(key=key, first=first, last=first + count))
+        await harness.send_all(*commands)
 
     async def arrival(self, harness: Harness, step_s: float = 0.1, said: str = "") -> None:
         """Waits until all that was emitted is there; it must have come once and in order."""

@@ -106,7 +106,7 @@ CREATE TABLE outboxd_once (
 -- What became of each call: an undo finds its step here, and a closed step is never executed.
 CREATE TABLE outboxd_fence (
     id     TEXT PRIMARY KEY,
-    state  TEXT NOT NULL CHECK (state IN ('done', 'rejected', 'closed', 'undone')),
+    state  TEXT NOT NULL CHECK (state IN ('started', 'done', 'closed', 'undone')),
     at     REAL NOT NULL,
     result BLOB
 ) STRICT, WITHOUT ROWID;
