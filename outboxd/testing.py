@@ -513,11 +513,3 @@ def _source(predicate: Callable[[], Any]) -> str:
 
 def _owner(saga_id: str) -> str:
     return saga_id.partition("/")[0]
-
-
-def _source(predicate: object) -> str:
-    """What a predicate says of itself; a partial or a built-in has no source."""
-    try:
-        return inspect.getsource(predicate).strip()  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return repr(predicate)
