@@ -35,6 +35,31 @@ class SystemClock:
         return time.monotonic()
 
 
+class SteadyClock:
+    """Wall time that does not jump: monotonic time and an offset, which is moved knowingly.
+
+    Whoever moves the offset moves the due times that were made with it, in one transaction.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_s = clock.now() - clock.monotonic()
+
+    def now(self) -> float:
+        return self._clock.monotonic() + self._offset_s
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    @property
+    def jump_s(self) -> float:
+        """By how much the wall clock has moved away from this one."""
+        return self._clock.now() - self.now()
+
+    def move(self, jump_s: float) -> None:
+        self._offset_s += jump_s
+
+
 def utc(at: float) -> datetime:
     """The aware UTC datetime of ``at`` (seconds since the epoch)."""
     return datetime.fromtimestamp(at, UTC)

@@ -103,7 +103,8 @@ class Closing:
 
     def _pass(self, batch: Batch, held: Held, envelope: Envelope, step: Held) -> bool:
         """Closes a step that waits; what an effect may have done is undone in its place."""
-        state = UNKNOWN if self._may_have_acted(batch, step.id, step.attempts, step.type) else NEVER
+        was_begun = step.started_at is not None or step.letter is not None or step.attempts > 0
+        state = UNKNOWN if self._may_have_acted(batch, step.id, was_begun, step.type) else NEVER
         fence.put(batch.connection, step.id, "closed", batch.now, state)
         if envelope.kind == "undo" and state == UNKNOWN:
             self._delivery.holding.hold(batch, held, before=step.n)
@@ -119,16 +120,16 @@ class Closing:
 
     def give_up(self, batch: Batch, letter: Letter) -> None:
         """A letter whose saga closes its call: it can never run again."""
-        acted = self._may_have_acted(batch, letter.id, letter.attempts, letter.type)
+        acted = self._may_have_acted(batch, letter.id, True, letter.type)
         fence.put(batch.connection, letter.id, "closed", batch.now, UNKNOWN if acted else NEVER)
         self._delivery.forget_effect(batch, letter.id, letter.type)
 
-    def _may_have_acted(self, batch: Batch, step_id: str, attempts: int, type_name: str) -> bool:
+    def _may_have_acted(self, batch: Batch, step_id: str, was_begun: bool, type_name: str) -> bool:
         """A def handler's failed attempts were rolled back; an effect's were not."""
         if inbox.has_acted(batch.connection, step_id):
             return True
         handler = self._delivery.registry.handler(self._delivery.name, type_name)
-        return attempts > 0 and handler is not None and handler.is_effect
+        return was_begun and handler is not None and handler.is_effect
 
     def _fence(self, batch: Batch, envelope: Envelope) -> Fence:
         step_id = envelope.undoes or ""

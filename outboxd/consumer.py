@@ -94,7 +94,7 @@ class Consumer:
     def _cut(self) -> None:
         self.is_caught_up = False
         if self.cut_at is None:
-            self.cut_at = self._clock.now()
+            self.cut_at = self._delivery.clock.now()
 
     async def _heal(self) -> None:
         """The group is there, at the stream's start; the broker knows what we hold."""
@@ -124,7 +124,7 @@ class Consumer:
     async def _catch_up(self) -> None:
         """What answers there were have been read: calls get back the time they were cut off."""
         if self.cut_at is not None:
-            gap_s = max(0.0, self._clock.now() - self.cut_at)
+            gap_s = max(0.0, self._delivery.clock.now() - self.cut_at)
             await self._committer.database.write(lambda cx: self._delivery.forgive(cx, gap_s))
             self.cut_at = None
         self.is_caught_up = True

@@ -14,7 +14,7 @@ from typing import Any
 from . import requests, retry, standing
 from .arrival import Arrival
 from .batch import NEVER, Batch, Outcome, Started
-from .clock import Clock
+from .clock import Clock, SteadyClock
 from .closing import Closing
 from .conductor import Conductor
 from .failing import Failing, Unroutable
@@ -28,7 +28,7 @@ from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
 from .store.meta import Identity
-from .subscribing import Subscribing
+from .subscribing import Subscribed, Subscribing
 from .tx import Step, Tx
 
 BATCH_S = 0.02
@@ -54,7 +54,7 @@ class Delivery:
     ) -> None:
         self.name = participant
         self.registry = registry
-        self.clock = clock
+        self.clock = SteadyClock(clock)
         self.holding = Holding(registry)
         self.letters = Letters(participant, registry, self.holding)
         self.conductor = Conductor(participant, registry)
@@ -178,6 +178,16 @@ class Delivery:
             self.subscribing.ask(batch, self.holding.senders)
         return batch.outcome
 
+    def enrol(self, connection: Connection, subscriber: str, since: str) -> Subscribed:
+        """As a publisher: keeps events for a subscriber of this process from now on."""
+        with self.batch(connection) as batch:
+            return self.subscribing.enrol(batch, subscriber, since, self.last, self.epoch)
+
+    def follow(self, connection: Connection, publisher: str, said: Subscribed) -> None:
+        """As a subscriber: a publisher's events begin as it said."""
+        with self.batch(connection) as batch:
+            self.subscribing.follow(batch, publisher, said, self.holding.senders)
+
     def reports(self, connection: Connection) -> Outcome:
         """All that is held of each sender, for a broker that may have forgotten it."""
         with self.batch(connection) as batch:
@@ -220,6 +230,7 @@ class Delivery:
     def shift(self, connection: Connection, jump_s: float) -> None:
         """The wall clock jumped: what was due in a while is due in the same while."""
         timers.shift(connection, jump_s)
+        self.clock.move(jump_s)
         self._is_stale = True
 
     @contextmanager

@@ -17,6 +17,7 @@ from .errors import ConfigError
 from .message import (
     BAD_BYTES,
     MAX_ENVELOPE_BYTES,
+    BadKey,
     Envelope,
     Event,
     TooBig,
@@ -85,7 +86,8 @@ def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken |
         return Refusal(number, f"unknown type {line.type!r}{hint}")
     try:
         message = decode_data(line.data, message_type)
-    except Undecodable as err:
+        key = line.key or key_of(message)
+    except (Undecodable, BadKey) as err:
         return Refusal(number, str(err))
     digest = hashlib.sha256(b"%b %b" % (line.type.encode(), bytes(line.data).strip()))
     message_id = line.id or digest.hexdigest()[:32]
@@ -95,7 +97,7 @@ def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken |
         type=line.type,
         source=SOURCE,
         time=now,
-        subject=line.key or key_of(message),
+        subject=key,
         data=msgspec.Raw(bytes(line.data)),
         kind="command",
         correlationid=message_id,

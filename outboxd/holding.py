@@ -51,6 +51,8 @@ class Holding:
         subject = envelope.subject
         # Without a key there is no order to keep: each message has a lane of its own.
         own = envelope.source if kind == LOCAL else sender
+        if envelope.kind in ("reply", "due"):
+            subject = envelope.correlationid  # one saga that stands must not hold up another
         lane = f"{own}|{kind}#{envelope.id}" if subject is None else f"{own}|{kind}|{subject}"
         return Held(
             n=0,
@@ -59,7 +61,7 @@ class Holding:
             sender=sender,
             kind=kind,
             type=envelope.type,
-            key=subject,
+            key=envelope.subject,
             state=WAITING,
             is_suspect=0,
             attempts=0,

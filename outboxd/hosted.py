@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -58,7 +58,7 @@ class Hosted:
         self.consumers: dict[str, Consumer] = {}
         self._clock = clock
         self._was_clean = True
-        self._alive_at: float | None = None
+        self._alive_at = clock.now()
 
     async def open(self) -> None:
         """Opens and migrates the database. Raises ConfigError for a schema that does not apply."""
@@ -76,11 +76,28 @@ class Hosted:
         )
         schema.migrate_participant(connection, owner.name, scripts)
         self._was_clean = meta.get(connection, "clean") != 0
-        self._alive_at = meta.get(connection, "alive_at")
+        self._alive_at = meta.get(connection, "alive_at") or self._alive_at
         meta.put(connection, "clean", 0)
         identity = meta.identity(connection, self._clock.now())
         self.delivery.opened(connection, was_clean=self._was_clean)
         return identity
+
+    async def subscribe_locally(self, others: Mapping[str, Hosted]) -> None:
+        """Subscriptions within this process need no broker: both sides are written before a start.
+
+        The publisher's first: it keeps its events for us from then on, whatever happens next.
+        """
+        for name, since in self.delivery.registry.subscriptions(self.name).items():
+            publisher = others.get(name)
+            if publisher is None or (name, "events") in self.delivery.holding.senders:
+                continue
+            await self._subscribe_to(publisher, since)
+
+    async def _subscribe_to(self, publisher: Hosted, since: str) -> None:
+        said = await publisher.database.write(
+            lambda cx: publisher.delivery.enrol(cx, self.name, since)
+        )
+        await self.database.write(lambda cx: self.delivery.follow(cx, publisher.name, said))
 
     async def claim(self, stream: Stream) -> None:
         """Binds the participant to this store on the broker. Raises Refused if another has it.
@@ -116,7 +133,12 @@ class Hosted:
         self.relay = Relay(self.delivery, self.committer, stream, self._clock)
         self.effects = Effects(self.delivery, self.committer, tasks)
         self.scheduler = Scheduler(
-            self.delivery, self.committer, self.effects, self._clock, quarantine, self.may_time_out
+            self.delivery,
+            self.committer,
+            self.effects,
+            quarantine,
+            self.may_time_out,
+            self.heard_at,
         )
         self.committer.after += [self.relay.offer, self.effects.take, self.scheduler.hear]
 
@@ -179,13 +201,20 @@ class Hosted:
 
     async def close_cleanly(self) -> None:
         """After a clean stop nobody is suspect, and the time away is known exactly."""
-        now = self._clock.now()
+        heard_at = self.heard_at()
 
         def note(connection: Connection) -> None:
             meta.put(connection, "clean", 1)
-            meta.put(connection, "alive_at", now)
+            meta.put(connection, "alive_at", heard_at)
 
         await self.database.write(note)
+
+    def heard_at(self) -> float:
+        """Until when (UTC seconds) answers could come: now, unless we are cut off."""
+        own = self.consumers.get(in_stream(self.name))
+        if own is None:
+            return self._alive_at
+        return self.delivery.clock.now() if own.cut_at is None else own.cut_at
 
     def may_time_out(self) -> bool:
         """Whether an answer to any call could have come."""

@@ -114,6 +114,13 @@ class Intake:
             outcome = await hosted.committer.commit(lambda cx: delivery.apply(cx, request))
         except Refused as err:
             return "refused", requests.problem(err)
+        except Unavailable:
+            raise
+        except Exception as err:
+            # A request runs the saga's own code: its bug must not end the process, again and again.
+            log.exception("request_failed id=%r", request.id)
+            hint = "`outboxd saga kill` ends it as it stands"
+            return "refused", f"the saga's code failed: {type(err).__name__}: {err}; {hint}"
         return "applied", outcome.answer
 
     async def _mark(

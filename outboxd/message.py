@@ -29,6 +29,13 @@ NUMBERS_BYTES = 256
 """What the numbers add to a document when it is published."""
 
 
+MAX_KEY = 1024
+
+
+class BadKey(OutboxdError):
+    """A message's key is too long; the limit is 1,024 characters."""
+
+
 class Spec(msgspec.Struct, frozen=True):
     """What the class keywords of a message say."""
 
@@ -124,8 +131,16 @@ def reply_type(command: type[Command[Any]]) -> Any:
 def key_of(message: Message) -> str | None:
     """The message's key as text, or None if its class names none."""
     field = message.__outboxd__.key
-    return None if field is None else str(getattr(message, field))
+    key = None if field is None else str(getattr(message, field))
+    if key is not None and len(key) > MAX_KEY:
+        raise BadKey(f"the key of {type(message).__name__} has {len(key):,} characters")
+    return key
 
+
+MAX_NAME = 2048
+
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+"""An id or a key: it is repeated in answers and letters, which must fit into a message as well."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A number that a database can hold."""
@@ -140,21 +155,21 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     specversion: str
-    id: str
-    type: str
-    source: str
+    id: Name
+    type: Name
+    source: Name
     time: datetime
-    subject: str | None = None
+    subject: Name | None = None
     datacontenttype: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
-    kind: str = "event"
-    correlationid: str | None = None
-    causationid: str | None = None
-    replyto: str | None = None
-    call: int | None = None
-    outcome: str | None = None
-    undoes: str | None = None
-    idempotencykey: str | None = None
+    kind: Name = "event"
+    correlationid: Name | None = None
+    causationid: Name | None = None
+    replyto: Name | None = None
+    call: Number | None = None
+    outcome: Name | None = None
+    undoes: Name | None = None
+    idempotencykey: Name | None = None
     deadline: datetime | None = None
     schemaversion: int = 1
     traceparent: str | None = None

@@ -176,7 +176,10 @@ class Relay:
         groups = [receiver for receiver, _ in self._receivers(stream)]
         for group in groups:
             at = await self._stream.position(stream, group)
-            if at.group_exists and (at.pending or (at.delivered != at.last and at.length)):
+            # Without a group nobody has read yet. A lag that the server does not know (an entry was
+            # deleted) may hide a loss: at worst the receiver gets duplicates.
+            is_behind = at.pending or (at.lag or 0) if at.group_exists else at.length
+            if is_behind:
                 progress.moved_at = now
                 return
         settle.resend_tail(progress, now)

@@ -15,6 +15,7 @@ from .batch import Batch
 from .errors import OutboxdError, Refused
 from .lanes import HELD, WAITING
 from .message import (
+    BadKey,
     Envelope,
     Event,
     TooBig,
@@ -61,7 +62,7 @@ def apply(delivery: Delivery, batch: Batch, request: Request) -> str:
         return before
     try:
         answer = _apply(delivery, batch, request)
-    except (Undecodable, TooBig) as err:
+    except (Undecodable, TooBig, BadKey) as err:
         raise Refused(err.message, hint=err.hint) from err
     applied.add(batch.connection, request, batch.now, answer)
     return answer

@@ -209,6 +209,8 @@ class Runtime:
                     pumps.start_soon(database.run)
                 for hosted in self.hosted.values():
                     await hosted.prepare()
+                for hosted in self.hosted.values():
+                    await hosted.subscribe_locally(self.hosted)
                 await self.control.write(self._write_catalog)
                 yield
             finally:

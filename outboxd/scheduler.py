@@ -12,7 +12,6 @@ from collections.abc import Callable
 import anyio
 
 from .batch import NEVER, Outcome
-from .clock import Clock
 from .committer import Committer
 from .delivery import Delivery
 from .effects import Effects
@@ -31,28 +30,30 @@ JUMP_S = 1.0
 
 
 class Scheduler:
-    """The due times of one participant. ``may_time_out``: whether answers could have come."""
+    """The due times of one participant.
+
+    ``may_time_out``: whether answers could have come; ``heard_at``: until when they could.
+    """
 
     def __init__(
         self,
         delivery: Delivery,
         committer: Committer,
         effects: Effects,
-        clock: Clock,
         quarantine: Quarantine,
         may_time_out: Callable[[], bool],
+        heard_at: Callable[[], float],
     ) -> None:
         self._delivery = delivery
         self._committer = committer
         self._effects = effects
-        self._clock = clock
         self._quarantine = quarantine
         self._may_time_out = may_time_out
+        self._heard_at = heard_at
         self._next_at = 0.0
         self._alive_at = 0.0
         self._has_suspects = delivery.holding.lanes.suspect() is not None
         self._wake = Wake()
-        self._readings = (clock.now(), clock.monotonic())
 
     def hear(self, outcome: Outcome) -> None:
         """A commit announced a due time."""
@@ -68,6 +69,8 @@ class Scheduler:
             try:
                 await self._turn()
             except Unavailable:  # said by the committer
+                # What was to be done is not: it is looked for anew.
+                self._next_at, self._has_suspects = 0.0, True
                 await anyio.sleep(LOOK_S)
 
     async def _turn(self) -> None:
@@ -78,10 +81,10 @@ class Scheduler:
         if not self._quarantine.is_clear:
             await self._wake.wait_or(SUSPECTS_S)  # another participant's; ours may come meanwhile
             return
-        if self._next_at <= self._clock.now():
+        if self._next_at <= self._delivery.clock.now():
             await self._fire()
             return
-        await self._wake.wait_or(min(LOOK_S, self._next_at - self._clock.now()))
+        await self._wake.wait_or(min(LOOK_S, self._next_at - self._delivery.clock.now()))
 
     async def _fire(self) -> None:
         """Begins what is due; asks anew when the next is."""
@@ -93,7 +96,7 @@ class Scheduler:
         )
         self._next_at = min(self._next_at, begun.wake_at, fired.wake_at)
         if sleeps_only:  # deadlines that are due stay due: look again soon, not at once
-            self._next_at = max(self._next_at, self._clock.now() + 0.05)
+            self._next_at = max(self._next_at, self._delivery.clock.now() + 0.05)
 
     async def _run_suspect(self) -> None:
         """One suspect at a time in the whole process, its attempt committed before it runs."""
@@ -108,16 +111,16 @@ class Scheduler:
         self._has_suspects = self._has_suspects or outcome.has_suspects or bool(outcome.started)
 
     async def _keep_time(self) -> None:
-        wall, mono = self._clock.now(), self._clock.monotonic()
-        jump_s = (wall - self._readings[0]) - (mono - self._readings[1])
-        self._readings = (wall, mono)
+        clock = self._delivery.clock
+        jump_s = clock.jump_s
         if abs(jump_s) > JUMP_S:
             log.warning("clock_jumped participant=%s seconds=%.1f", self._delivery.name, jump_s)
             await self._committer.database.write(lambda cx: self._delivery.shift(cx, jump_s))
             self._next_at = 0.0
-        if mono - self._alive_at >= ALIVE_S and self._is_waiting():
-            self._alive_at = mono
-            await self._committer.database.write(lambda cx: meta.put(cx, "alive_at", wall))
+        if clock.monotonic() - self._alive_at >= ALIVE_S and self._is_waiting():
+            self._alive_at = clock.monotonic()
+            at = self._heard_at()
+            await self._committer.database.write(lambda cx: meta.put(cx, "alive_at", at))
 
     def _is_waiting(self) -> bool:
         tally = self._delivery.conductor.book.tally

@@ -27,10 +27,14 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True):
-    """Data of ``subscribed``: the publisher's epoch and the number after which to begin."""
+    """Data of ``subscribed``: the publisher's epoch and last number at that moment.
+
+    The subscriber begins after it, or if ``is_retained`` with what the stream still has.
+    """
 
     epoch: int
     since: int
+    is_retained: bool = False
 
 
 class Subscribing:
@@ -61,31 +65,54 @@ class Subscribing:
     def on_subscribe(
         self, batch: Batch, envelope: Envelope, last: dict[str, int], epoch: int
     ) -> None:
-        """As a publisher: keep events for this subscriber from now on."""
+        """As a publisher: somebody of another process subscribes."""
         asked = decode_data(envelope.data, Subscribe)
-        since = FIRST_SEEN if asked.since == "retained" else last.get(events_stream(self.name), 0)
-        since = subscriber.add(batch.connection, envelope.source, since, batch.now)
-        if envelope.source not in self.subscribers:
-            self.subscribers = [*self.subscribers, envelope.source]
-        said = Subscribed(epoch, since)
+        said = self.enrol(batch, envelope.source, asked.since, last, epoch)
         self._send(batch, envelope.source, "subscribed", f"{envelope.id}:subscribed", said)
+
+    def enrol(
+        self, batch: Batch, name: str, since: str, last: dict[str, int], epoch: int
+    ) -> Subscribed:
+        """As a publisher: keep events for this subscriber from now on."""
+        number = last.get(events_stream(self.name), 0)
+        is_retained = since == "retained"
+        kept = subscriber.add(
+            batch.connection, name, -number - 1 if is_retained else number, batch.now
+        )
+        if name not in self.subscribers:
+            self.subscribers = [*self.subscribers, name]
+        return Subscribed(epoch, -kept - 1 if kept < 0 else kept, kept < 0)
 
     def on_subscribed(
         self, batch: Batch, envelope: Envelope, senders: dict[tuple[str, str], Sender]
     ) -> None:
+        """As a subscriber: another process has confirmed."""
+        self.follow(batch, envelope.source, decode_data(envelope.data, Subscribed), senders)
+
+    def follow(
+        self,
+        batch: Batch,
+        publisher: str,
+        said: Subscribed,
+        senders: dict[tuple[str, str], Sender],
+    ) -> None:
         """As a subscriber: the events' numbers begin here."""
-        said = decode_data(envelope.data, Subscribed)
-        key = (envelope.source, "events")
+        key = (publisher, "events")
         if key not in senders:
-            senders[key] = Sender(said.epoch, max(said.since, 0), said.since, 0)
+            accepted = FIRST_SEEN if said.is_retained else said.since
+            senders[key] = Sender(said.epoch, said.since, accepted, 0)
         batch.touched.add(key)
 
     def expects(self, row: Sender | None, envelope: Envelope) -> bool:
-        """Whether an event may be taken; a subscription from what is retained begins with it."""
+        """Whether an event may be taken.
+
+        A subscription from what is retained begins with the first that the stream still has, but
+        never after what was published since it was made: that is owed in any case.
+        """
         if row is None:
             return False
         if row.accepted == FIRST_SEEN:
-            row.accepted = row.since = envelope.seq - 1
+            row.accepted = row.since = min(envelope.seq - 1, row.since)
         return True
 
     def _send(

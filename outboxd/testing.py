@@ -80,7 +80,7 @@ class FakeClock:
         self._rate = rate
         self._real = SystemClock()
         self._began = self._real.monotonic()
-        self._passed = 1000.0
+        self._passed = 0.0
         self._jumped = 0.0
 
     def now(self) -> float:

@@ -6,6 +6,7 @@ written to the outbox in the same transaction, or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -19,6 +20,8 @@ from .errors import SagaMisuse
 from .message import Command, Envelope, Event, Message, encode_raw, events_stream, in_stream, key_of
 
 Row = tuple[Any, ...]
+
+LONG_ID = 1200
 
 
 class Cursor(Protocol):
@@ -208,6 +211,8 @@ class Tx(Db):
         cause = self._cause
         # Several participants may handle one message: each names what it says of it as its own.
         parent = cause.id if cause.source == self._sender else f"{cause.id}.{self._sender}"
+        if len(parent) > LONG_ID:  # a chain of events must not end where its ids get too long
+            parent = hashlib.sha256(parent.encode()).hexdigest()
         envelope = Envelope(
             specversion="1.0",
             id=f"{parent}.{self._next}",

@@ -30,7 +30,7 @@ LOSSES = [
 Strike = Callable[[Shop, Run], None]
 
 
-def struck(seed: int, strike: Strike, times: int, lines: int = 100) -> None:
+def struck(seed: int, strike: Strike, times: int, lines: int = 60) -> None:
     """One run, struck again and again as it gets on, and nobody does anything about it."""
     fate = Fate(seed)
     with open_shop(feed.example(lines)) as shop:
@@ -45,7 +45,7 @@ def struck(seed: int, strike: Strike, times: int, lines: int = 100) -> None:
 
 def test_the_broker_is_killed_at_random_moments(storm: int) -> None:
     for seed in range(storm):
-        struck(seed, blows.kill_broker, BLOWS, 200)
+        struck(seed, blows.kill_broker, BLOWS, 100)
 
 
 @pytest.mark.parametrize("blow", LOSSES)
@@ -58,7 +58,7 @@ def test_everything_at_once(storm: int) -> None:
     """Losses of every kind in one run, in an order drawn by lot, and kill -9 among them."""
     for seed in range(storm):
         lots = random.Random(seed)
-        struck(500 + seed, by_lot(lots), 6, 200)
+        struck(500 + seed, by_lot(lots), 6, 100)
 
 
 def by_lot(lots: random.Random) -> Strike:
@@ -75,7 +75,7 @@ def by_lot(lots: random.Random) -> Strike:
 
 def test_a_broker_that_hangs_is_reported_once_and_waited_for() -> None:
     fate = Fate(600)
-    with open_shop(feed.example(100)) as shop:
+    with open_shop(feed.example(60)) as shop:
         run = shop.run(until_idle=False)
         fate.await_progress(run, shop.progress, 60)
         shop.signal_broker(signal.SIGSTOP)

@@ -49,32 +49,19 @@ def test_outboxd_is_killed_at_random_moments(storm: int) -> None:
 
 
 def test_outboxd_and_its_broker_are_killed_together(storm: int) -> None:
+    """Every second time the broker's whole folder is gone as well."""
     for seed in range(storm):
         fate = Fate(100 + seed)
         with open_shop(feed.example(100)) as shop:
-            for _ in range(KILLS // 2):
+            for is_folder_lost in [True, False, True, False]:
                 run = shop.run()
                 await_a_moment(fate, shop, run)
-                is_broker_first = fate.rng.random() < 0.5
-                if is_broker_first:
+                if fate.rng.random() < 0.5:
                     blows.kill_broker(shop)
                 run.kill()
                 blows.kill_broker(shop)
-            shop.finish()
-            assert_right(shop, fate)
-            assert_drained(shop)
-
-
-def test_the_brokers_folder_is_deleted_between_runs(storm: int) -> None:
-    for seed in range(storm):
-        fate = Fate(200 + seed)
-        with open_shop(feed.example(100)) as shop:
-            for _ in range(2):
-                run = shop.run()
-                fate.await_progress(run, shop.progress, 60)
-                run.kill()
-                blows.kill_broker(shop)
-                shutil.rmtree(shop.data / "broker", ignore_errors=True)
+                if is_folder_lost:
+                    shutil.rmtree(shop.data / "broker", ignore_errors=True)
             shop.finish()
             assert_right(shop, fate)
             assert_drained(shop)

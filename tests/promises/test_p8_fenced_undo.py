@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from outboxd import CallFailed, Command, Rejected, Retry, Saga, TimedOut
+from outboxd import CallFailed, Command, Reject, Rejected, Retry, Saga, TimedOut
 from outboxd.message import in_stream
 from outboxd.testing import Harness, wait_until
 from tests.promises.cast import (
@@ -25,6 +27,7 @@ from tests.promises.cast import (
     sent_to,
     until_step,
 )
+from tests.promises.traffic import weather
 
 pytestmark = pytest.mark.anyio
 
@@ -328,3 +331,84 @@ async def test_a_saga_does_not_end_before_a_caught_call_is_closed(
         gate.open.set()
         assert await result(handle) == "went on"
         assert (await journal(harness))[-2:] == ["undo_done", "ended"]
+
+
+class Mischief:
+    """Steps that are slow, refused, broken or half done, by chance; undos that hiccup."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.is_over = False
+
+    def transaction(self, _: Any, message: Any) -> None:
+        luck = 1.0 if self.is_over else self.chance.random()
+        if isinstance(message, Undo):
+            if luck < 0.3:
+                raise RuntimeError("a hiccup")
+        elif luck < 0.1:
+            raise Reject("no")
+        elif luck < 0.3:
+            raise Retry("slow", after=self.chance.uniform(10, 100))
+        elif luck < 0.5:
+            raise RuntimeError("broken")
+
+    async def effect(self, _: Any, message: Any) -> None:
+        self.transaction(_, message)
+
+    async def undo_effect(self, _: Any, message: Any) -> None:
+        if not self.is_over and self.chance.random() < 0.3:
+            raise ConnectionError("lost")
+
+
+async def test_no_storm_leaves_a_step_standing(tmp_path: Path, storm: int) -> None:
+    """With timeouts, letters, refusals and a broker that forgets: done, or undone after it."""
+    for seed in range(3 * storm):
+        chance = random.Random(seed)
+        cast, mischief = Cast(), Mischief(chance)
+        cast.on_do = cast.on_undo = mischief.transaction
+        cast.on_act, cast.on_unact = mischief.effect, mischief.undo_effect
+
+        @cast.desk.saga
+        async def trip(saga: Saga, go: Go) -> str:
+            await saga.call(Do(id=go.id), undo=Undo(id=go.id), on_dead="fail")
+            try:
+                await saga.call(Act(id=go.id), undo=Unact(id=go.id), on_dead="fail")
+            except TimedOut:
+                return "without it"
+            return await saga.call(
+                Do(id=go.id, step="b"), undo=Undo(id=go.id, step="b"), on_dead="fail"
+            )
+
+        async with hosting(*cast.participants, data=tmp_path / str(seed)) as harness:
+            harness.stream.chance, harness.stream.faults = chance, weather(chance)
+            keys = [str(n) for n in range(25)]
+            for key in keys:
+                await harness.start(Go(id=key))
+            await harness.hurry(partial(have_ended, harness, 8), 1.0, f"seed {seed}")
+            await harness.stream.forget()
+            await harness.hurry(partial(have_ended, harness, 16), 1.0, f"seed {seed}")
+            mischief.is_over = True
+            await harness.hurry(partial(have_ended, harness, 25), 1.0, f"seed {seed}, all")
+            for key in keys:
+                assert await errors(harness, key) == [], f"seed {seed}"
+
+
+async def have_ended(harness: Harness, count: int) -> bool:
+    sql = "SELECT count(*) FROM outboxd_saga WHERE ended_at IS NOT NULL"
+    [ended] = await harness.column("desk", sql)
+    return bool(ended >= count)
+
+
+async def errors(harness: Harness, key: str) -> list[str]:
+    """What of one saga's steps stands or fell, and should not have."""
+    row = await harness.saga(f"desk/trip/{key}")
+    did = await log(harness, "worker", key) + await log(harness, "courier", key)
+    found: list[str] = []
+    went_without = row.result == b'"without it"'
+    for do, undo in (("do a", "undo a"), ("do b", "undo b"), ("act x", "unact x")):
+        stands = row.state == "completed" and not (went_without and do != "do a")
+        events = [what for what in did if what in (do, undo)]
+        allowed = ([do],) if stands else ([], [undo], [do, undo])
+        if events not in allowed:
+            found.append(f"{row.id} is {row.state} ({row.reason}): {events}")
+    return found
