@@ -23,7 +23,7 @@ from .lanes import RUNNING, WAITING
 from .letters import Letters
 from .message import Envelope, checked_size, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
-from .store import fence, inbox, journal, meta, outbox, timers
+from .store import fence, inbox, journal, meta, outbox, retention, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
@@ -222,9 +222,14 @@ class Delivery:
         self._is_stale = True
         return meta.new_epoch(connection, self.clock.now(), epoch)
 
+    def prune(self, connection: Connection, before: float) -> int:
+        """Removes what has ended before ``before`` (UTC seconds); returns the number of rows."""
+        self._is_stale = True
+        return retention.prune(connection, before)
+
     def forgive(self, connection: Connection, gap_s: float) -> None:
         """Moves the deadlines of open calls on by the time in which no answer could come."""
-        timers.forgive(connection, gap_s)
+        timers.forgive(connection, gap_s, self.clock.now())
         self._is_stale = True
 
     def shift(self, connection: Connection, jump_s: float) -> None:
@@ -293,7 +298,9 @@ class Delivery:
             self.done(batch, held)
             return
         handler = self.handler(envelope)
-        if not self.holding.take_place(batch, held, handler.spec.concurrency):
+        if held.is_suspect:  # it runs alone, whatever else has its place
+            self.holding.put_back(batch, held, RUNNING)
+        elif not self.holding.take_place(batch, held, handler.spec.concurrency):
             return
         step = self.closing.step_of(batch, envelope)
         batch.outcome.started.append(Started(held, envelope, handler, step))
@@ -332,6 +339,8 @@ class Delivery:
             case "undo" | "close":
                 self.closing.close(batch, held, envelope)
             case "subscribe":
+                if held.kind == LOCAL:
+                    raise Unroutable("a producer without numbers cannot subscribe")
                 self.subscribing.on_subscribe(batch, envelope, self.last, self.epoch)
             case "subscribed":
                 self.subscribing.on_subscribed(batch, envelope, self.holding.senders)

@@ -62,6 +62,8 @@ class Failing:
 
     def crashed(self, batch: Batch, held: Held, envelope: Envelope) -> None:
         """The process has ended too often while this message ran."""
+        if not envelope.is_undo and self._delivery.closing.interrupted(batch, held):
+            return
         error = Unrecoverable(f"the process ended {held.crashes} times while this message ran")
         if self._is_bug(envelope, error):
             self._stick(batch, held, envelope, held.body, error)

@@ -39,7 +39,8 @@ class Holding:
         self.lanes = Lanes()
         self.running.clear()
         self.waiting.clear()
-        for held in inbox.everything(connection):
+        # What runs stands first in its lane, also where an undo has passed its step.
+        for held in sorted(inbox.everything(connection), key=lambda h: h.state != RUNNING):
             if held.state == RUNNING:
                 self.running[held.type] += 1
             self.lanes.add(_slot(held))
@@ -107,6 +108,8 @@ class Holding:
         Who gets none waits for one of the running effects to end.
         """
         queue = self.waiting.setdefault(held.type, {})
+        while queue and (first := next(iter(queue))) not in self.lanes:
+            del queue[first]  # closed or answered while it waited
         is_first = not queue or next(iter(queue)) == held.n
         if self.running[held.type] < limit and is_first:
             queue.pop(held.n, None)

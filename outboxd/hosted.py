@@ -199,6 +199,10 @@ class Hosted:
     def _is_publishing(self) -> bool:
         return any(p.published < p.last for p in self.relay.progress.values())
 
+    async def prune(self, before: float) -> int:
+        """Removes what ended before ``before`` (UTC seconds)."""
+        return await self.database.write(lambda cx: self.delivery.prune(cx, before))
+
     async def close_cleanly(self) -> None:
         """After a clean stop nobody is suspect, and the time away is known exactly."""
         heard_at = self.heard_at()

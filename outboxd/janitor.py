@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
 from .clock import Clock
 from .errors import Unavailable
 from .retry import DAY_S
-from .store import retention
-from .store.connection import Database
 from .stream import Stream
 
 log = logging.getLogger("outboxd")
@@ -28,9 +26,14 @@ KEEP_S = 30 * DAY_S
 class Janitor:
     """Trims the streams and prunes the databases of one process."""
 
-    def __init__(self, streams: Sequence[str], stores: Sequence[Database], clock: Clock) -> None:
+    def __init__(
+        self,
+        streams: Sequence[str],
+        prunes: Sequence[Callable[[float], Awaitable[int]]],
+        clock: Clock,
+    ) -> None:
         self._streams = streams
-        self._stores = stores
+        self._prunes = prunes
         self._clock = clock
 
     async def run(self, stream: Stream) -> None:
@@ -54,11 +57,11 @@ class Janitor:
 
     async def _prune(self) -> None:
         before = self._clock.now() - KEEP_S
-        for store in self._stores:
+        for prune in self._prunes:
             try:
-                removed = await store.write(lambda cx: retention.prune(cx, before))
+                removed = await prune(before)
             except Unavailable as err:
                 log.warning("prune_failed error=%r", str(err))
                 continue
             if removed:
-                log.info("pruned store=%s rows=%d", store.path.name, removed)
+                log.info("pruned rows=%d", removed)

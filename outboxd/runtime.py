@@ -233,7 +233,7 @@ class Runtime:
         for hosted in self.hosted.values():
             services.start_soon(hosted.scheduler.run)
         streams = [name(owner) for owner in self.hosted for name in (in_stream, events_stream)]
-        self._janitor = Janitor(streams, self._stores, self._clock)
+        self._janitor = Janitor(streams, [h.prune for h in self.hosted.values()], self._clock)
         self._stream = stream
         services.start_soon(Watchdog(self._stores).run)
         services.start_soon(self._write_status)
@@ -288,8 +288,9 @@ class Runtime:
 
     async def _drain(self, work: TaskGroup) -> None:
         with anyio.CancelScope(shield=True):
-            for hosted in self.hosted.values():
-                await hosted.effects.drain(self._drain_s)
+            async with anyio.create_task_group() as drains:
+                for hosted in self.hosted.values():
+                    drains.start_soon(hosted.effects.drain, self._drain_s)
             work.cancel_scope.cancel()
             for hosted in self.hosted.values():
                 await hosted.effects.drain(1.0)
@@ -314,9 +315,17 @@ class Runtime:
     async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
         """Starts many sagas, those of one participant in one transaction; see ``start``."""
         found = [self._to_start(command, None) for command in commands]
+        sagas: dict[str, str | None] = {}
         for name in {owner for owner, _, _ in found}:
-            await self.hosted[name].submit([e for owner, _, e in found if owner == name])
-        return [Handle(self, saga_id, owner) for owner, saga_id, _ in found]
+            mine = [envelope for owner, _, envelope in found if owner == name]
+            sagas |= (await self.hosted[name].submit(mine)).sagas
+        handles: list[Handle] = []
+        for owner, saga_id, envelope in found:
+            begun = sagas.get(envelope.id, saga_id)
+            if begun is None:
+                raise Refused(f"{saga_id} was started before")
+            handles.append(Handle(self, begun, owner))
+        return handles
 
     async def result_of(self, participant: str, saga_id: str) -> Any:
         """Waits for the end of a saga; see ``Handle.result``."""

@@ -109,6 +109,8 @@ class Scheduler:
                 if started.held.is_suspect:
                     await self._effects.run(started)
         self._has_suspects = self._has_suspects or outcome.has_suspects or bool(outcome.started)
+        if not outcome.started:
+            await self._wake.wait_or(SUSPECTS_S)
 
     async def _keep_time(self) -> None:
         clock = self._delivery.clock

@@ -38,7 +38,7 @@ WAIT_S = 20.0
 
 POLL_S = 0.005
 
-BLOCK_S = 0.05
+BLOCK_S = 0.02
 """A read blocks no longer than this: a reader soon comes to the end of its stream."""
 
 
@@ -500,7 +500,14 @@ async def running(
             drain_s=drain_s,
         )
         async with runtime:
+            await wait_until(lambda: _has_caught_up(runtime), "all streams are read to their ends")
             yield Harness(runtime, stream, clock, folder)
+
+
+def _has_caught_up(runtime: Runtime) -> bool:
+    """Whether time counts: until then it is taken for time in which nobody could answer."""
+    is_up = runtime.progress().broker == "up"
+    return not is_up or all(hosted.may_time_out() for hosted in runtime.hosted.values())
 
 
 def _source(predicate: Callable[[], Any]) -> str:

@@ -27,18 +27,34 @@ def next_due(connection: Connection) -> float | None:
     return first
 
 
-def forgive(connection: Connection, gap_s: float) -> int:
-    """Moves the deadlines of calls on by an outage; strict ones and sleeps count it in."""
+def forgive(connection: Connection, gap_s: float, now: float) -> int:
+    """Moves the deadlines of calls on by an outage; strict ones and sleeps count it in.
+
+    A call that was made during the outage gets back no more than it has waited. Undos and repeated
+    calls have a budget that does not count the time away either.
+    """
+    connection.execute(
+        "UPDATE outboxd_undo SET at = MIN(?2, at + ?1) WHERE state = 'sent'", (gap_s, now)
+    )
     return connection.execute(
-        "UPDATE outboxd_call SET due_at = due_at + ? "
+        "UPDATE outboxd_call SET due_at = due_at + MIN(?1, MAX(0, ?2 - (due_at - span_s))), "
+        "sent_at = MIN(?2, sent_at + ?1) "
         "WHERE due_at IS NOT NULL AND strict = 0 AND name <> 'sleep'",
-        (gap_s,),
+        (gap_s, now),
     ).rowcount
 
 
 def shift(connection: Connection, jump_s: float) -> None:
-    """Moves every relative due time along with a jump of the wall clock."""
-    for table in ("outboxd_call", "outboxd_inbox", "outboxd_delayed"):
+    """Moves every time that others are measured from along with a jump of the wall clock."""
+    for table, column in (
+        ("outboxd_call", "due_at"),
+        ("outboxd_call", "sent_at"),
+        ("outboxd_undo", "at"),
+        ("outboxd_inbox", "due_at"),
+        ("outboxd_inbox", "at"),
+        ("outboxd_inbox", "started_at"),
+        ("outboxd_delayed", "due_at"),
+    ):
         connection.execute(
-            f"UPDATE {table} SET due_at = due_at + ? WHERE due_at IS NOT NULL", (jump_s,)
+            f"UPDATE {table} SET {column} = {column} + ? WHERE {column} IS NOT NULL", (jump_s,)
         )

@@ -293,7 +293,7 @@ def test_an_outage_is_forgiven_to_calls_but_not_to_strict_ones_and_sleeps(
     connection: Connection,
 ) -> None:
     three_timers(connection)
-    assert timers.forgive(connection, 100.0) == 1
+    assert timers.forgive(connection, 100.0, AT + 1000) == 1
     assert deadlines(connection) == [AT + 130, AT + 10, AT + 20, None]
 
 
