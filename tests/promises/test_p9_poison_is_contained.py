@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -331,6 +332,30 @@ async def test_letters_make_no_letters_where_nobody_listens(cast: Cast, tmp_path
         await wait_until(lambda: harness.column("listener", "SELECT what FROM log"))
         await harness.until_idle()
         assert await letters(harness, "listener") == []
+
+
+async def test_a_constraint_that_is_checked_at_the_commit_convicts_only_its_message(
+    tmp_path: Path,
+) -> None:
+    """Or its schema is refused: it must not fail the commit of a whole batch, again and again."""
+    schema = """
+        CREATE TABLE parent (id INTEGER PRIMARY KEY) STRICT;
+        CREATE TABLE sum (
+            amount INTEGER NOT NULL REFERENCES parent DEFERRABLE INITIALLY DEFERRED
+        ) STRICT;
+        INSERT INTO parent VALUES (1), (3);
+    """
+    late = Participant("counter", schema=schema)
+
+    @late.handle(retry=Policy(attempts=2, base_s=0.01))
+    def count(tx: Tx, cmd: Count) -> None:
+        tx.execute("INSERT INTO sum VALUES (?)", (cmd.amount,))
+
+    with contextlib.suppress(ConfigError):
+        async with hosting(late, data=tmp_path) as harness:
+            await harness.send_all(*[Count(id=str(n), amount=n) for n in (1, 2, 3)])
+            await until_letters(harness, "counter", 1)
+            await wait_until(lambda: is_sum(harness, 4))
 
 
 @pytest.mark.parametrize(
