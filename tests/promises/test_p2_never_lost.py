@@ -76,10 +76,14 @@ BACK: tuple[tuple[list[str], ...], ...] = (
 )
 
 
+@pytest.mark.parametrize("memory", ["kept", "evicted", "forgotten"])
 async def test_every_saga_comes_to_an_end_through_any_weather_and_any_restart(
-    tmp_path: Path, storm: int
+    memory: str, tmp_path: Path, storm: int, request: pytest.FixtureRequest
 ) -> None:
-    for seed in range(2 * storm):
+    """Also where a coroutine is dropped as soon as another one moves, or after every commit."""
+    if memory != "kept":
+        request.getfixturevalue("evicting" if memory == "evicted" else "forgetful")
+    for seed in range(storm):
         chance = random.Random(seed)
         clock = FakeClock()
         stream = FaultyStream(MemoryStream(clock), chance, weather(chance))

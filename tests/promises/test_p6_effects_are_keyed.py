@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from outboxd import Command, Context, Participant, Policy, Reject, Saga, Tx
+from outboxd.errors import StoreBroken
 from outboxd.testing import Harness, wait_until
 from tests.promises.cast import Act, Cast, Go, Unact, hosting, letters, log, write
 
@@ -98,6 +99,31 @@ async def test_an_unrecorded_call_is_made_again_with_the_same_key(tmp_path: Path
         await wait_until(lambda: booked(harness))
         assert world.keys == ["m-1"] * 3
         assert await booked(harness) == [3]
+
+
+async def test_a_result_that_could_not_be_recorded_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk refused after the call: that costs no attempt, and the key is the same."""
+    world = World()
+    refusals = [True]
+
+    async with hosting(agency(world), data=tmp_path) as harness:
+        database = harness.runtime.hosted["agency"].database
+        write = database.write
+
+        async def refuse_once(work: Any) -> Any:
+            if world.keys and refusals:
+                refusals.clear()
+                raise StoreBroken("the disk is full")
+            return await write(work)
+
+        monkeypatch.setattr(database, "write", refuse_once)
+        await harness.send(Book(id="1"), "m-1")
+        await wait_until(lambda: booked(harness))
+        assert world.keys == ["m-1", "m-1"]
+        assert world.attempts == [1, 1]
+        assert await booked(harness) == [2]
 
 
 async def test_a_replayed_letter_reuses_what_was_recorded(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Traffic over three participants in which every loss, repetition and change of order shows.
 
 ``source`` counts off numbers for a few keys: each as a command to ``left`` (a transaction), which
-passes it on to ``right`` (an effect), and as an event to ``right`` (a transaction). Each writes down
-what came, in order. ``moods`` decides which tries fail.
+passes it on to ``right`` (an effect), and as an event to ``right`` (a transaction). Each writes
+down what came, in order. ``moods`` decides which tries fail.
 """
 
 from __future__ import annotations

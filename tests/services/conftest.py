@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from outboxd import book
 from outboxd.store.connection import Database
 from tests.promises.cast import Cast
 
@@ -22,3 +23,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Database, "rollbacks", property(lambda _: next(counter), lambda _, __: None), raising=False
     )
+
+
+@pytest.fixture
+def evicting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saga is dropped from memory as soon as another one moves."""
+    monkeypatch.setattr(book, "CACHE_LIMIT", 0)
