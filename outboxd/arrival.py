@@ -39,9 +39,12 @@ class Arrival:
             self._delivery.letters.bury_bytes(batch, body, err)
             return
         if not envelope.seq:
-            # A stranger's id is unique only for its source; here ids stand alone.
-            own = msgspec.structs.replace(envelope, id=f"{envelope.source}/{envelope.id}")
-            self.take_foreign(batch, own, encode(own), is_suspect)
+            if envelope.call is None:
+                # A stranger's id is unique only for its source; here ids stand alone.
+                own_id = f"{envelope.source}/{envelope.id}"
+                envelope = msgspec.structs.replace(envelope, id=own_id)
+                body = encode(envelope)
+            self.take_foreign(batch, envelope, body, is_suspect)
             return
         key = (envelope.source, "events" if envelope.kind == "event" else "in")
         row = self._delivery.holding.senders.get(key)
@@ -88,6 +91,8 @@ class Arrival:
             return
         inbox.see(batch.connection, source, other, mark, batch.now)
         self._delivery.holding.count_local(batch)
-        error = Unrecoverable(f"{source} sent {envelope.id} before, with other content")
+        error = Unrecoverable(
+            f"{source} sent {envelope.id.removeprefix(f'{source}/')} before, with other content"
+        )
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
         self._delivery.letters.bury(batch, held, envelope, error)

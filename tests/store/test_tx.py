@@ -109,7 +109,7 @@ def test_an_event_is_collected_for_our_own_stream(tx: Tx) -> None:
     assert decode_data(out.envelope.data, Paid) == Paid(cents=5)
     assert msgspec.structs.asdict(out.envelope) == {
         **msgspec.structs.asdict(envelope(Paid())),
-        "id": "m-1.1",
+        "id": "m-1.payments.1",
         "source": "payments",
         "correlationid": "orders/fulfil/o-1",
         "causationid": "m-1",
@@ -124,14 +124,14 @@ def test_a_command_is_collected_for_its_owners_stream(tx: Tx) -> None:
     first, second = tx.outgoing
     assert (first.stream, first.due_at) == (in_stream("inventory"), None)
     assert (second.stream, second.due_at) == (in_stream("inventory"), AT + 10)
-    assert [out.envelope.id for out in tx.outgoing] == ["m-1.1", "m-1.2"]
+    assert [out.envelope.id for out in tx.outgoing] == ["m-1.payments.1", "m-1.payments.2"]
     assert first.envelope.kind == "command"
 
 
 def test_ids_go_on_where_an_earlier_part_of_the_message_ended(connection: Connection) -> None:
     tx = Tx(connection, "payments", envelope(), AT, first=5)
     tx.publish(Paid())
-    assert tx.outgoing[0].envelope.id == "m-1.5"
+    assert tx.outgoing[0].envelope.id == "m-1.payments.5"
     assert tx.outgoing[0].envelope.correlationid == "m-1"
 
 
