@@ -244,6 +244,11 @@ class Conductor:
     def _on_undo_answer(self, batch: Batch, live: Live, envelope: Envelope) -> None:
         if live.undos.get(envelope.call or 0) != "sent":
             return
+        if envelope.outcome == "died" and live.row.stuck == "letter":
+            # One reason at a time: the letter that holds the saga must go on holding it. The undo's
+            # own letter is in the list, and the saga does not end without its answer.
+            self.book.journal(batch, live, "undo_died", envelope.call or 0, envelope.type)
+            return
         if envelope.outcome == "died":
             standing.unstick(self, batch, live, "undo")
             standing.stick(self, batch, live, "undo", _reason(envelope))

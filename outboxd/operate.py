@@ -104,6 +104,31 @@ def kill(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> li
     return _about_saga(data, "saga.kill", saga_id, who or me(), _given(reason))
 
 
+def trust(data: Path, sender: str, *, who: str | None = None, reason: str) -> list[Request]:
+    """Asks every other participant to believe the store that ``sender`` has now."""
+    stores = {path.stem for path in data.glob("*.db") if path.name != control.FILE}
+    if sender not in stores:
+        near = difflib.get_close_matches(sender, stores, n=1)
+        raise NotFound(
+            f"there is no participant {sender!r} in {data}",
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
+    operation, at = _new_id(), SystemClock().now()
+    requests = [
+        Request(
+            id=f"{operation}.{number}",
+            at=at,
+            kind="sender.trust",
+            participant=participant,
+            target=sender,
+            who=who or me(),
+            reason=_given(reason),
+        )
+        for number, participant in enumerate(sorted(stores), 1)
+    ]
+    return _add(data, requests)
+
+
 def wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[Request]:
     """The requests, as soon as none of them is pending, or as they are after ``timeout_s``."""
     ends_at = time.monotonic() + timeout_s

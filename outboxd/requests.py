@@ -130,7 +130,7 @@ def _trust(delivery: Delivery, batch: Batch, sender: str) -> str:
     """A restored store of ``sender`` is believed: its numbers begin anew, in its new epoch."""
     epoch = delivery.arrival.strangers.pop(sender, None)
     if epoch is None:
-        raise Refused(f"{delivery.name} holds nothing from another store of {sender}")
+        return f"{delivery.name} holds nothing back from {sender}"
     for key, row in delivery.holding.senders.items():
         if key[0] == sender:
             row.epoch, row.since, row.accepted, row.done = epoch, 0, 0, 0

@@ -27,6 +27,7 @@ _VERSION = "%(version)s"
         "dead": "dead:dead",
         "op": "op:op",
         "audit": "audit:audit",
+        "trust": "trust:trust",
         "plugin": "plugin:plugin",
         "config": "config:config",
         "bench": "bench:bench",

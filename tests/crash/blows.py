@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import redis
 
-from tests.crash.process import Run
+from tests.crash.process import Run, is_alive, wait_for
 from tests.crash.shop import Shop, streams_of
 
 Blow = Callable[[redis.Redis], None]
@@ -59,6 +60,26 @@ def strike(shop: Shop, run: Run, blow: Blow) -> None:
         if shop.socket.exists():
             with contextlib.suppress(redis.RedisError), shop.stranger() as broker:
                 blow(broker)
+    finally:
+        run.signal(signal.SIGCONT)
+
+
+def rewind(shop: Shop, run: Run) -> None:
+    """Every second time the broker wakes up with the data that it had the time before.
+
+    So does a failover to a stale replica.
+    """
+    files, stale = shop.data / "broker" / "appendonlydir", shop.folder / "stale"
+    run.signal(signal.SIGSTOP)
+    try:
+        if stale.exists():
+            pid = shop.broker_pid()
+            kill_broker(shop)
+            wait_for(lambda: pid is None or not is_alive(pid), "the end of the broker")
+            shutil.rmtree(files, ignore_errors=True)
+            stale.rename(files)
+        elif files.exists():
+            shutil.copytree(files, stale)
     finally:
         run.signal(signal.SIGCONT)
 

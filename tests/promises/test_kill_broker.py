@@ -54,6 +54,11 @@ def test_the_broker_loses_data_or_clients(blow: Blow, storm: int) -> None:
         struck(seed, lambda shop, run: blows.strike(shop, run, blow), BLOWS)
 
 
+def test_the_broker_wakes_up_with_old_data(storm: int) -> None:
+    for seed in range(storm):
+        struck(seed, blows.rewind, 4)
+
+
 def test_everything_at_once(storm: int) -> None:
     """Losses of every kind in one run, in an order drawn by lot, and kill -9 among them."""
     for seed in range(storm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -59,6 +60,41 @@ def test_a_signal_drains_at_any_moment(storm: int) -> None:
         shop.finish()
         assert_right(shop, fate)
         assert_drained(shop)
+
+
+def test_a_kill_while_it_drains_is_one_like_any_other(storm: int) -> None:
+    fate = Fate(901)
+    with open_shop(feed.example(100)) as shop:
+        for _ in range(3 * storm):
+            run = shop.run()
+            fate.await_progress(run, shop.progress, 60)
+            run.signal(signal.SIGTERM)
+            fate.await_start(run, 0.1)
+            run.kill()
+        shop.finish()
+        assert_right(shop, fate)
+        assert_drained(shop)
+
+
+def test_what_was_sent_while_outboxd_died_is_done(storm: int) -> None:
+    """``send`` is durable when it returns, whether anybody is there to read it."""
+    fate = Fate(902)
+    orders = [feed.order(n) for n in range(6 * storm)]
+    with open_shop([feed.line(order) for order in orders]) as shop:
+        run = shop.run(until_idle=False, is_fed=False)
+        wait_for((shop.data / "daemon.json").exists, "a running daemon", run)
+        for number, order in enumerate(orders):
+            if number % 2:
+                fate.await_start(run, 0.5)
+                run.kill()
+            sent = shop.outboxd("send", "PlaceOrder", json.dumps(order))
+            assert sent.code == 0, sent
+            if number % 4 == 3:
+                run = shop.run(until_idle=False, is_fed=False)
+        run.kill()
+        ended = shop.ends_cleanly(shop.run(is_fed=False))
+        assert f"{len(orders)} completed" in ended.out
+        assert_right(shop, fate)
 
 
 def suspects(shop: Shop) -> list[tuple[object, ...]]:
