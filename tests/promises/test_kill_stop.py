@@ -97,6 +97,17 @@ def test_what_was_sent_while_outboxd_died_is_done(storm: int) -> None:
         assert_right(shop, fate)
 
 
+def test_a_kill_is_known_at_once() -> None:
+    """Not only when the daemon has been silent for a while."""
+    with open_shop([]) as shop:
+        run = shop.run(until_idle=False, is_fed=False)
+        wait_for(lambda: shop.outboxd("status", "--check").code == 0, "a healthy status", run)
+        run.kill()
+        status = shop.outboxd("status", "--check")
+        assert status.code == 1, status
+        assert "the daemon does not run" in status.out
+
+
 def suspects(shop: Shop) -> list[tuple[object, ...]]:
     """Rows that only a crash leaves."""
     query = (
