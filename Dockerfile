@@ -13,7 +13,7 @@ FROM python:3.12-slim
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY outboxd ./outboxd
-RUN pip install --no-cache-dir ".[metrics]" && rm -r outboxd
+RUN pip install --no-cache-dir . && rm -r outboxd
 COPY plugins ./plugins
 
 # The volume inherits this owner; a bind mount must be writable for uid 10001.

@@ -119,12 +119,12 @@ class Shop:
         return self.data / "broker" / "sock"
 
     def broker_pid(self) -> int | None:
-        """The embedded broker's process, if one lives."""
+        """The embedded broker's process, if one lives; its number may be another's by now."""
         try:
             pid = int((self.data / "broker" / "pid").read_text())
         except (OSError, ValueError):
             return None
-        return pid if is_alive(pid) else None
+        return pid if pid in processes_in(self.folder) else None
 
     def signal_broker(self, number: signal.Signals) -> None:
         """Nothing where there is none."""

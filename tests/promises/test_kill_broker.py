@@ -13,7 +13,7 @@ from tests.crash.blows import Blow
 from tests.crash.process import Fate, Run, wait_for
 from tests.crash.shop import Shop, assert_right, open_shop, stop_when_drained
 
-BLOWS = 3
+BLOWS = 2
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -30,7 +30,7 @@ LOSSES = [
 Strike = Callable[[Shop, Run], None]
 
 
-def struck(seed: int, strike: Strike, times: int, lines: int = 60) -> None:
+def struck(seed: int, strike: Strike, times: int, lines: int = 50) -> None:
     """One run, struck again and again as it gets on, and nobody does anything about it."""
     fate = Fate(seed)
     with open_shop(feed.example(lines)) as shop:
@@ -45,7 +45,7 @@ def struck(seed: int, strike: Strike, times: int, lines: int = 60) -> None:
 
 def test_the_broker_is_killed_at_random_moments(storm: int) -> None:
     for seed in range(storm):
-        struck(seed, blows.kill_broker, BLOWS, 100)
+        struck(seed, blows.kill_broker, BLOWS + 1, 100)
 
 
 @pytest.mark.parametrize("blow", LOSSES)

@@ -52,7 +52,7 @@ def test_outboxd_and_its_broker_are_killed_together(storm: int) -> None:
     """Every second time the broker's whole folder is gone as well."""
     for seed in range(storm):
         fate = Fate(100 + seed)
-        with open_shop(feed.example(100)) as shop:
+        with open_shop(feed.example(60)) as shop:
             for is_folder_lost in [True, False, True, False]:
                 run = shop.run()
                 await_a_moment(fate, shop, run)
@@ -69,7 +69,7 @@ def test_outboxd_and_its_broker_are_killed_together(storm: int) -> None:
 
 def test_the_broker_of_a_killed_outboxd_is_adopted() -> None:
     fate = Fate(300)
-    with open_shop(feed.example(60)) as shop:
+    with open_shop(feed.example(40)) as shop:
         run = shop.run()
         fate.await_progress(run, shop.progress, 10)
         run.kill()

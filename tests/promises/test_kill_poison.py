@@ -53,6 +53,7 @@ def restarted(shop: Shop, code: int, most: int) -> tuple[int, Ended]:
     """Starts the command again whenever it dies with ``code``; how often, and how it ended."""
     for times in range(most + 1):
         ended = shop.run().ended()
+        assert "this is a bug in outboxd" not in ended.err, ended
         if ended.code != code:
             return times, ended
     raise AssertionError(f"died {most + 1} times:\n{ended}\n{held(shop)}")

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_feeding_the_same_file_twice_changes_nothing() -> None:
-    with open_shop(feed.example(150)) as shop:
+    with open_shop(feed.example(80)) as shop:
         shop.finish()
         before, calls = shop.business(), shop.courier_lines()
         again = shop.finish()
         assert shop.business() == before
         assert shop.courier_lines() == calls
-        assert "150 lines, 1 refused" in again.out
+        assert "80 lines, 0 refused" in again.out
         assert_right(shop)
 
 
@@ -45,14 +45,14 @@ def test_a_second_daemon_on_one_directory_is_refused_and_does_no_harm() -> None:
 def test_a_signal_drains_at_any_moment(storm: int) -> None:
     """Exit 0, no broker left, nobody suspect though work was under way; the next run ends it."""
     fate = Fate(900)
-    with open_shop(feed.example(100)) as shop:
+    with open_shop(feed.example(60)) as shop:
         for moment in ["start", "work", "work"] * storm:
             run = shop.run()
             wait_for(lambda run=run: shop.holder() == run.process.pid, "its lock", run)  # type: ignore[misc]
             if moment == "start":
                 fate.await_start(run)
             else:
-                fate.await_progress(run, shop.progress, 60)
+                fate.await_progress(run, shop.progress, 40)
             run.signal(fate.rng.choice([signal.SIGTERM, signal.SIGINT]))
             ended = shop.ends_cleanly(run)
             assert "Traceback" not in ended.err
@@ -64,10 +64,10 @@ def test_a_signal_drains_at_any_moment(storm: int) -> None:
 
 def test_a_kill_while_it_drains_is_one_like_any_other(storm: int) -> None:
     fate = Fate(901)
-    with open_shop(feed.example(100)) as shop:
-        for _ in range(3 * storm):
+    with open_shop(feed.example(60)) as shop:
+        for _ in range(2 * storm):
             run = shop.run()
-            fate.await_progress(run, shop.progress, 60)
+            fate.await_progress(run, shop.progress, 40)
             run.signal(signal.SIGTERM)
             fate.await_start(run, 0.1)
             run.kill()
@@ -79,7 +79,7 @@ def test_a_kill_while_it_drains_is_one_like_any_other(storm: int) -> None:
 def test_what_was_sent_while_outboxd_died_is_done(storm: int) -> None:
     """``send`` is durable when it returns, whether anybody is there to read it."""
     fate = Fate(902)
-    orders = [feed.order(n) for n in range(6 * storm)]
+    orders = [feed.order(n) for n in range(4 * storm)]
     with open_shop([feed.line(order) for order in orders]) as shop:
         run = shop.run(until_idle=False, is_fed=False)
         wait_for((shop.data / "daemon.json").exists, "a running daemon", run)

@@ -499,6 +499,7 @@ async def test_past_it_a_timeout_repeats_the_same_message(cast: Cast, tmp_path: 
     async with hosting(*cast.participants, data=tmp_path) as harness:
         harness.stream.hold(WORKER, B)
         handle = await harness.start(Go(id="1"))
+        await until_forward(harness)
         for repeats in (1, 2, 3):
             await harness.hurry(partial(have_repeated, harness, repeats), 30)
         assert (await harness.saga(handle.id)).state == "running"
@@ -510,6 +511,12 @@ async def test_past_it_a_timeout_repeats_the_same_message(cast: Cast, tmp_path: 
         assert await log(harness, "worker") == ["do a", "do b"]
         ids = [e.id for e in sent_to(harness, "worker") if e.id == f"{handle.id}#2"]
         assert len(ids) >= 4  # on a busy machine time passes more often than we look
+
+
+async def until_forward(harness: Harness) -> None:
+    """Waits for the second call: before, a timeout would unwind the saga."""
+    sql = "SELECT 1 FROM outboxd_call WHERE pos = 2"
+    await wait_until(lambda: harness.column("desk", sql), "the second call is open")
 
 
 async def have_repeated(harness: Harness, times: int) -> bool:
@@ -524,6 +531,7 @@ async def test_past_it_a_call_that_died_is_repeated_until_it_succeeds(
     cast.break_step("b")
     async with hosting(*cast.participants, data=tmp_path) as harness:
         handle = await harness.start(Go(id="1"))
+        await until_forward(harness)
         await harness.hurry(lambda: have_repeated(harness, 3), 10)
         assert (await harness.saga(handle.id)).state == "running"
         cast.mend()
@@ -542,6 +550,7 @@ async def test_past_it_the_patience_has_an_end(cast: Cast, tmp_path: Path) -> No
     async with hosting(*cast.participants, data=tmp_path) as harness:
         harness.stream.hold(WORKER, B)
         handle = await harness.start(Go(id="1"))
+        await until_forward(harness)
         await harness.hurry(lambda: have_repeated(harness, 1), 30)
         harness.advance(PATIENT_S)
         row = await harness.until_saga(handle.id, "stuck: forward")
