@@ -58,7 +58,7 @@ async def test_a_broker_that_forgets_everything_at_any_moment(tmp_path: Path, st
         chance = random.Random(seed)
         traffic = Traffic(moody(chance, 0.1))
         async with hosting(*traffic.participants, data=tmp_path / str(seed)) as harness:
-            for _ in range(6):
+            for _ in range(4):
                 await traffic.emit(harness, a=7, b=chance.randint(1, 20), c=3)
                 await harness.stream.forget()
             await traffic.arrival(harness, said=f"(seed {seed})")
@@ -71,7 +71,7 @@ async def test_a_stranger_who_deletes_and_destroys_at_any_moment(
         chance = random.Random(seed)
         traffic = Traffic(moody(chance, 0.1))
         async with hosting(*traffic.participants, data=tmp_path / str(seed)) as harness:
-            for _ in range(6):
+            for _ in range(4):
                 await traffic.emit(harness, a=7, b=chance.randint(1, 20), c=3)
                 rob(memory(harness), chance)
             await traffic.arrival(harness, said=f"(seed {seed})")

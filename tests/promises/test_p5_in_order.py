@@ -18,7 +18,7 @@ async def test_everything_comes_once_and_in_order_through_any_weather(
     tmp_path: Path, storm: int
 ) -> None:
     """The broker loses, repeats and reorders entries, calls fail, handlers fail."""
-    for seed in range(4 * storm):
+    for seed in range(3 * storm):
         chance = random.Random(seed)
         faults = weather(chance)
         traffic = Traffic(moody(chance, chance.uniform(0, 0.4)))
