@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from .errors import ConfigError, Refused, Unavailable
 from .message import encode
 
 STATUS = "daemon.json"
+
+LOCK_TRIES = 10
+LOCK_PAUSE_S = 0.02
 
 
 @contextmanager
@@ -52,15 +56,44 @@ def claimed(data: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _lock(lock: int, data: Path) -> None:
+def is_claimed(data: Path) -> bool:
+    """Whether a process has the directory, whatever its last words were.
+
+    Looks at the lock itself: a pid means nothing in another container.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = os.open(data / "lock", os.O_RDONLY)
     except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int) -> bool:
+    """Tries for a moment: whoever asks ``is_claimed`` holds the lock for microseconds."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+def _lock(lock: int, data: Path) -> None:
+    if not _try_lock(lock):
         holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         raise Refused(
             f"another outboxd (pid {holder}) runs on {data}",
             hint="stop it first, or name another directory with --data DIR",
-        ) from None
+        )
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from .clock import SystemClock
+from .datadir import is_claimed
 from .errors import ConfigError, NotFound, Refused
 from .store import control, reading
 from .store.connection import Connection, open_reader
@@ -130,14 +131,17 @@ def trust(data: Path, sender: str, *, who: str | None = None, reason: str) -> li
 
 
 def wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[Request]:
-    """The requests, as soon as none of them is pending, or as they are after ``timeout_s``."""
+    """The requests, as soon as none of them is pending, or as they are after ``timeout_s``.
+
+    Returns at once where no daemon runs (any more).
+    """
     ends_at = time.monotonic() + timeout_s
     connection = open_reader(data / control.FILE)
     try:
         seen: int | None = None
         while True:
             version = control.data_version(connection)
-            is_over = time.monotonic() >= ends_at
+            is_over = time.monotonic() >= ends_at or not is_claimed(data)
             if version != seen or is_over:
                 seen = version
                 found = _all(connection, ids)

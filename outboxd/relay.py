@@ -75,7 +75,8 @@ class Relay:
             progress = self._progress(row.stream)
             progress.last = row.seq
             fresh = self._fresh.setdefault(row.stream, deque())
-            if len(fresh) < BUFFER:
+            # Without gaps: what follows a row that found no room is read from the outbox, too.
+            if len(fresh) < BUFFER and (not fresh or fresh[-1].seq + 1 == row.seq):
                 fresh.append(row)
         if outcome.rows:
             self._watch_s = WATCH_S
@@ -157,7 +158,8 @@ class Relay:
 
     async def _take_reports(self, done: Published) -> None:
         now = self._clock.monotonic()
-        for stream, progress in self.progress.items():
+        # A copy, here and below: while this waits, a commit may add a stream.
+        for stream, progress in list(self.progress.items()):
             if progress.is_settled:
                 continue
             reports = [
@@ -203,7 +205,7 @@ class Relay:
     async def _next_rows(self) -> list[OutRow]:
         """What comes next on each stream, from memory or, after a gap, from the outbox."""
         rows: list[OutRow] = []
-        for stream, progress in self.progress.items():
+        for stream, progress in list(self.progress.items()):
             room = BATCH - len(rows)
             if progress.published >= progress.last or room <= 0:
                 continue

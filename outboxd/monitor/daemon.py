@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -10,8 +9,7 @@ from typing import Literal
 import msgspec
 
 from outboxd.clock import utc
-
-FILE = "daemon.json"
+from outboxd.datadir import STATUS, is_claimed
 
 SILENT_AFTER_S = 5.0
 """The note is written each second; a loaded machine may skip a few."""
@@ -64,13 +62,13 @@ class _Note(msgspec.Struct):
 def read(data: Path, now: float) -> Daemon:
     """The daemon of ``data``; one that stopped cleanly has taken its note away."""
     try:
-        note = msgspec.json.decode((data / FILE).read_bytes(), type=_Note)
+        note = msgspec.json.decode((data / STATUS).read_bytes(), type=_Note)
     except (OSError, msgspec.MsgspecError):
         return Daemon()
     is_fresh = now - note.at < SILENT_AFTER_S
-    state: Literal["up", "silent", "down"] = "up" if is_fresh else "down"
-    if not is_fresh and _is_running(note.pid):
-        state = "silent"
+    state: Literal["up", "silent", "down"] = "up" if is_fresh else "silent"
+    if not is_claimed(data):
+        state = "down"
     return Daemon(
         state=state,
         pid=note.pid,
@@ -87,16 +85,6 @@ def read(data: Path, now: float) -> Daemon:
         participants=note.participants,
         problems=note.problems,
     )
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _moment(at: float | None) -> datetime | None:

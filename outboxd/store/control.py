@@ -158,9 +158,8 @@ def get(connection: Connection, request_id: str) -> Request | None:
 def requests(connection: Connection, limit: int, state: State | None = None) -> list[Request]:
     """The latest requests, the newest first."""
     rows = connection.execute(
-        f"SELECT {_REQUEST} FROM request WHERE ?1 IS NULL OR state = ?1 "
-        "ORDER BY rowid DESC LIMIT ?2",
-        (state, limit),
+        f"SELECT {_REQUEST} FROM request WHERE ? IS NULL OR state = ? ORDER BY rowid DESC LIMIT ?",
+        (state, state, limit),
     )
     return [_request(row) for row in rows.fetchall()]
 

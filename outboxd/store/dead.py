@@ -73,9 +73,9 @@ def by_message(connection: Connection, message_id: str) -> Letter | None:
 
 def set_state(connection: Connection, n: int, state: str, reason: str | None = None) -> None:
     connection.execute(
-        "UPDATE outboxd_dead SET state = ?1, reason = COALESCE(?2, reason), "
-        "replays = replays + (?1 = 'replaying') WHERE n = ?3",
-        (state, reason, n),
+        "UPDATE outboxd_dead SET state = ?, reason = COALESCE(?, reason), "
+        "replays = replays + (? = 'replaying') WHERE n = ?",
+        (state, reason, state, n),
     )
 
 

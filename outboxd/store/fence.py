@@ -26,7 +26,7 @@ def put(
 ) -> None:
     """Sets the fence; a recorded result stays when its step is undone."""
     connection.execute(
-        "INSERT INTO outboxd_fence VALUES (?1, ?2, ?3, ?4) "
-        "ON CONFLICT (id) DO UPDATE SET state = ?2, at = ?3, result = COALESCE(?4, result)",
+        "INSERT INTO outboxd_fence VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+        "state = excluded.state, at = excluded.at, result = COALESCE(excluded.result, result)",
         (step_id, state, at, result),
     )

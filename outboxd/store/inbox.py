@@ -54,8 +54,9 @@ def senders(connection: Connection) -> dict[tuple[str, str], Sender]:
 
 def save_senders(connection: Connection, rows: Sequence[tuple[tuple[str, str], Sender]]) -> None:
     connection.executemany(
-        "INSERT INTO outboxd_sender VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sender, kind) "
-        "DO UPDATE SET epoch = ?3, since = ?4, accepted = ?5, done = ?6",
+        "INSERT INTO outboxd_sender VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sender, kind) DO UPDATE "
+        "SET (epoch, since, accepted, done) = "
+        "(excluded.epoch, excluded.since, excluded.accepted, excluded.done)",
         [(*key, row.epoch, row.since, row.accepted, row.done) for key, row in rows],
     )
 
@@ -146,9 +147,9 @@ def fail_attempt(
 ) -> None:
     """Records one failed attempt; its number follows the last one's (primary key range)."""
     connection.execute(
-        "INSERT INTO outboxd_attempt SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5, ?6 "
-        "FROM outboxd_attempt WHERE id = ?1",
-        (message_id, at, took_s, outcome, error, traceback),
+        "INSERT INTO outboxd_attempt SELECT ?, COALESCE(MAX(n), 0) + 1, ?, ?, ?, ?, ? "
+        "FROM outboxd_attempt WHERE id = ?",
+        (message_id, at, took_s, outcome, error, traceback, message_id),
     )
 
 

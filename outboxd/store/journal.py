@@ -84,8 +84,8 @@ SAVE_CALL = Write(
 APPEND = Write(5, "INSERT INTO outboxd_journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
 ASK_UNDO = Write(
     6,
-    "INSERT INTO outboxd_undo VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
-    "ON CONFLICT (saga, pos) DO UPDATE SET state = ?5, at = ?6",
+    "INSERT INTO outboxd_undo VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (saga, pos) DO UPDATE SET state = excluded.state, at = excluded.at",
 )
 
 

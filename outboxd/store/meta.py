@@ -24,7 +24,8 @@ def get(connection: Connection, key: str) -> Any:
 
 def put(connection: Connection, key: str, value: str | int | float) -> None:
     connection.execute(
-        "INSERT INTO outboxd_meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        "INSERT INTO outboxd_meta VALUES (?, ?) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         (key, value),
     )
 

@@ -33,7 +33,8 @@ def add(
         values.append((stream, seq, message_id, at, body))
     connection.executemany("INSERT INTO outboxd_outbox VALUES (?, ?, ?, ?, ?)", values)
     connection.executemany(
-        "INSERT INTO outboxd_stream VALUES (?1, ?2) ON CONFLICT (stream) DO UPDATE SET last = ?2",
+        "INSERT INTO outboxd_stream VALUES (?, ?) "
+        "ON CONFLICT (stream) DO UPDATE SET last = excluded.last",
         touched.items(),
     )
     return rows

@@ -7,21 +7,21 @@ from .connection import Connection
 LIMIT = 5000
 """Rows per table and call: a transaction stays short."""
 
-_ENDED = "SELECT id FROM outboxd_saga WHERE ended_at IS NOT NULL AND ended_at < ?1 LIMIT ?2"
+_ENDED = "SELECT id FROM outboxd_saga WHERE ended_at IS NOT NULL AND ended_at < ? LIMIT ?"
 
 _PRUNE = (
     f"DELETE FROM outboxd_journal WHERE saga IN ({_ENDED})",
     f"DELETE FROM outboxd_undo WHERE saga IN ({_ENDED})",
     f"DELETE FROM outboxd_saga WHERE id IN ({_ENDED})",
-    "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ? LIMIT ?)",
     (
         "DELETE FROM outboxd_seen WHERE (source, id) IN "
-        "(SELECT source, id FROM outboxd_seen WHERE at < ?1 LIMIT ?2)"
+        "(SELECT source, id FROM outboxd_seen WHERE at < ? LIMIT ?)"
     ),
     (
         "DELETE FROM outboxd_attempt WHERE (id, n) IN (SELECT id, n FROM outboxd_attempt "
-        "WHERE at < ?1 AND id NOT IN (SELECT id FROM outboxd_inbox) AND id NOT IN "
-        "(SELECT id FROM outboxd_dead WHERE state IN ('dead', 'replaying')) LIMIT ?2)"
+        "WHERE at < ? AND id NOT IN (SELECT id FROM outboxd_inbox) AND id NOT IN "
+        "(SELECT id FROM outboxd_dead WHERE state IN ('dead', 'replaying')) LIMIT ?)"
     ),
 )
 

@@ -34,13 +34,13 @@ def forgive(connection: Connection, gap_s: float, now: float) -> int:
     calls have a budget that does not count the time away either.
     """
     connection.execute(
-        "UPDATE outboxd_undo SET at = MIN(?2, at + ?1) WHERE state = 'sent'", (gap_s, now)
+        "UPDATE outboxd_undo SET at = MIN(?, at + ?) WHERE state = 'sent'", (now, gap_s)
     )
     return connection.execute(
-        "UPDATE outboxd_call SET due_at = due_at + MIN(?1, MAX(0, ?2 - (due_at - span_s))), "
-        "sent_at = MIN(?2, sent_at + ?1) "
+        "UPDATE outboxd_call SET due_at = due_at + MIN(?, MAX(0, ? - (due_at - span_s))), "
+        "sent_at = MIN(?, sent_at + ?) "
         "WHERE due_at IS NOT NULL AND strict = 0 AND name <> 'sleep'",
-        (gap_s, now),
+        (gap_s, now, now, gap_s),
     ).rowcount
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from outboxd.datadir import claimed
 from outboxd.message import Envelope, encode, encode_raw, events_stream, in_stream
 from outboxd.store import control, meta, schema
 from outboxd.store.connection import Connection, open_writer
@@ -82,8 +83,9 @@ def catalog(data: Path, *entries: CatalogEntry) -> None:
         control.put_catalog(connection, entries or usual)
 
 
-def daemon(data: Path, **overrides: Any) -> None:
-    """The note of a daemon that lives, as this process."""
+@contextmanager
+def daemon(data: Path, **overrides: Any) -> Iterator[None]:
+    """The lock and the note of a daemon that lives, as this process."""
     note: dict[str, Any] = {
         "pid": os.getpid(),
         "node": "node-7",
@@ -95,7 +97,9 @@ def daemon(data: Path, **overrides: Any) -> None:
         "participants": ["orders", "payments"],
         "problems": [],
     }
-    (data / "daemon.json").write_text(json.dumps(note | overrides))
+    with claimed(data):
+        (data / "daemon.json").write_text(json.dumps(note | overrides))
+        yield
 
 
 def envelope(message_id: str, type_name: str, **fields: Any) -> bytes:

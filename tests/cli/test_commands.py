@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,8 @@ def test_commands_to_type_next_name_the_same_data_directory(shop: Path, run: Run
 def test_health_in_one_line(shop: Path, run: Run) -> None:
     down = run("status", "--check")
     assert (down.exit_code, down.stdout) == (1, "unhealthy: the daemon does not run\n")
-    filling.daemon(shop)
-    up = run("status", "--check")
+    with filling.daemon(shop):
+        up = run("status", "--check")
     assert up.exit_code == 0
     assert up.stdout == "ok: 2 participants, 5 sagas open, 1 stuck, 1 dead letter\n"
     missing = run("status", "--check", "--data", "nowhere")
@@ -268,9 +269,11 @@ def test_a_message_that_is_no_json_is_refused_with_its_place(shop: Path, run: Ru
     assert "line 1, column 15" in result.stderr
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, data: Path, state: Any, result: str) -> None:
+@contextmanager
+def answering(
+    monkeypatch: pytest.MonkeyPatch, data: Path, state: Any, result: str
+) -> Iterator[None]:
     """A daemon that settles every request at once."""
-    filling.daemon(data)
     real = operate.wait
 
     def settle_and_wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[control.Request]:
@@ -280,41 +283,45 @@ def answering(monkeypatch: pytest.MonkeyPatch, data: Path, state: Any, result: s
         return real(data, ids, timeout_s)
 
     monkeypatch.setattr(operate, "wait", settle_and_wait)
+    with filling.daemon(data):
+        yield
 
 
 def test_the_daemons_verdict_is_what_the_command_says(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, shop, "applied", "m-1")
-    result = run("send", "PlaceOrder", "{}", "--id", "m-1")
-    assert (result.exit_code, result.stdout) == (0, "m-1\n")
-    assert result.stderr == "accepted by orders\n"
+    with answering(monkeypatch, shop, "applied", "m-1"):
+        result = run("send", "PlaceOrder", "{}", "--id", "m-1")
+        assert (result.exit_code, result.stdout) == (0, "m-1\n")
+        assert result.stderr == "accepted by orders\n"
 
 
 def test_what_the_daemon_refuses_exits_4_with_its_reason(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, shop, "refused", "PlaceOrder: Expected `int`, got `str` - at `$.cents`")
-    result = run("send", "PlaceOrder", "{}")
-    assert result.exit_code == 4
-    assert result.stderr == "error: PlaceOrder: Expected `int`, got `str` - at `$.cents`\n"
-    retried = run("saga", "retry", "10431")
-    assert retried.exit_code == 4
-    assert "error: orders/fulfil/10431: refused" in retried.stderr
+    with answering(
+        monkeypatch, shop, "refused", "PlaceOrder: Expected `int`, got `str` - at `$.cents`"
+    ):
+        result = run("send", "PlaceOrder", "{}")
+        assert result.exit_code == 4
+        assert result.stderr == "error: PlaceOrder: Expected `int`, got `str` - at `$.cents`\n"
+        retried = run("saga", "retry", "10431")
+        assert retried.exit_code == 4
+        assert "error: orders/fulfil/10431: refused" in retried.stderr
 
 
 def test_waiting_for_a_saga_prints_its_result(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, shop, "applied", "")
-    done = run("send", "PlaceOrder", "--key", "10300", "--wait")
-    assert (done.exit_code, done.stdout) == (0, '{"shipment":"s-1"}\n')
-    undone = run("send", "PlaceOrder", "--key", "10301", "--wait")
-    assert undone.exit_code == 1
-    assert "orders/fulfil/10301 compensated: AuthorizePayment: over the limit" in undone.stderr
-    late = run("send", "PlaceOrder", "--key", "10431", "--wait", "--timeout", "0s")
-    assert late.exit_code == 1
-    assert "not ended after 0 s; nothing is lost\nhint: outboxd saga show 10431" in late.stderr
+    with answering(monkeypatch, shop, "applied", ""):
+        done = run("send", "PlaceOrder", "--key", "10300", "--wait")
+        assert (done.exit_code, done.stdout) == (0, '{"shipment":"s-1"}\n')
+        undone = run("send", "PlaceOrder", "--key", "10301", "--wait")
+        assert undone.exit_code == 1
+        assert "orders/fulfil/10301 compensated: AuthorizePayment: over the limit" in undone.stderr
+        late = run("send", "PlaceOrder", "--key", "10431", "--wait", "--timeout", "0s")
+        assert late.exit_code == 1
+        assert "not ended after 0 s; nothing is lost\nhint: outboxd saga show 10431" in late.stderr
 
 
 # Operations.
@@ -380,12 +387,12 @@ def test_all_letters_are_never_meant_by_saying_nothing(shop: Path, run: Run, arg
 def test_a_replay_can_be_waited_for(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch, state: str, code: int, said: str
 ) -> None:
-    answering(monkeypatch, shop, "applied", "1 letter")
-    with store(shop, "payments") as connection:
-        connection.execute("UPDATE outboxd_dead SET state = ?", (state,))
-    result = run("dead", "replay", "d-1", "--wait")
-    assert result.exit_code == code
-    assert said in result.stderr
+    with answering(monkeypatch, shop, "applied", "1 letter"):
+        with store(shop, "payments") as connection:
+            connection.execute("UPDATE outboxd_dead SET state = ?", (state,))
+        result = run("dead", "replay", "d-1", "--wait")
+        assert result.exit_code == code
+        assert said in result.stderr
 
 
 def test_operations_are_listed_and_shown(shop: Path, run: Run) -> None:

@@ -66,14 +66,20 @@ def test_each_participant_is_counted(monitor: Monitor) -> None:
     [
         ({}, "up"),
         ({"at": time.time() - HOUR}, "silent"),
-        ({"at": time.time() - HOUR, "pid": NOBODY}, "down"),
         ({"pid": NOBODY}, "up"),  # of another container, perhaps
     ],
 )
 def test_a_daemon_is_up_while_it_says_so(shop: Path, note: dict[str, object], state: str) -> None:
-    filling.daemon(shop, **note)
-    with Monitor(shop) as monitor:
+    with filling.daemon(shop, **note), Monitor(shop) as monitor:
         assert monitor.daemon().state == state
+
+
+def test_a_daemon_that_was_killed_is_down_at_once(shop: Path) -> None:
+    with filling.daemon(shop):
+        note = (shop / "daemon.json").read_bytes()
+    (shop / "daemon.json").write_bytes(note)
+    with Monitor(shop) as monitor:
+        assert monitor.daemon().state == "down"
 
 
 def test_without_a_note_or_with_a_torn_one_no_daemon_runs(shop: Path) -> None:
@@ -84,12 +90,12 @@ def test_without_a_note_or_with_a_torn_one_no_daemon_runs(shop: Path) -> None:
 
 
 def test_problems_are_sentences(shop: Path) -> None:
-    filling.daemon(
+    daemon = filling.daemon(
         shop,
         broker={"state": "down", "since": time.time() - 12, "error": "connection refused"},
         problems=["payments: its store is another one"],
     )
-    with Monitor(shop) as monitor:
+    with daemon, Monitor(shop) as monitor:
         problems = monitor.overview().problems
     assert problems == (
         "the broker is unreachable for 12s: connection refused",
@@ -98,8 +104,7 @@ def test_problems_are_sentences(shop: Path) -> None:
 
 
 def test_a_silent_daemon_is_a_problem(shop: Path) -> None:
-    filling.daemon(shop, at=time.time() - HOUR)
-    with Monitor(shop) as monitor:
+    with filling.daemon(shop, at=time.time() - HOUR), Monitor(shop) as monitor:
         [problem] = monitor.overview().problems
     assert problem == f"the daemon (pid {os.getpid()}) has said nothing for 60m"
 

@@ -77,13 +77,14 @@ class Desk:
     def __init__(self, participant: Participant) -> None:
         self.name = participant.name
         self.participant = participant
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.connection.executescript(participant.schema or "")
         self.sent: list[Envelope] = []
         self.db = Db(self.connection)
 
     def __del__(self) -> None:
-        # One per example of a property: Python 3.13 warns of a connection that is only dropped.
+        # One per example of a property: Python 3.13 warns of a connection that is only dropped. In
+        # whatever thread the collector runs, so no thread is checked.
         self.connection.close()
 
     def transact(self, fn: Callable[[Tx], T], message: Message, message_id: str = "m-1") -> T:

@@ -254,7 +254,7 @@ async def until_step(harness: Harness, saga_id: str, step: str) -> None:
 async def log(harness: Harness, participant: str, id: str | None = None) -> list[str]:
     """What a participant did, in order: for one key, or for all."""
     found: list[str] = await harness.column(
-        participant, "SELECT what FROM log WHERE ?1 IS NULL OR id = ?1 ORDER BY n", id
+        participant, "SELECT what FROM log WHERE ? IS NULL OR id = ? ORDER BY n", id, id
     )
     return found
 

@@ -57,9 +57,9 @@ def counted_twice(connection: Connection, sender: str, kind: str, limit: int) ->
     """Messages that are a letter of their own and lie in the inbox as well."""
     found = connection.execute(
         f"SELECT DISTINCT id FROM outboxd_dead WHERE {_KEPT} AND {_NOT_IN_INBOX} "
-        "AND sender = ?1 AND kind = ?2 AND id IN (SELECT id FROM outboxd_inbox "
-        "WHERE sender = ?1 AND kind = ?2) LIMIT ?3",
-        (sender, kind, limit),
+        "AND sender = ? AND kind = ? AND id IN (SELECT id FROM outboxd_inbox "
+        "WHERE sender = ? AND kind = ?) LIMIT ?",
+        (sender, kind, sender, kind, limit),
     )
     return [row[0] for row in found.fetchall()]
 
