@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from outboxd import operate
+from outboxd.datadir import claimed
 from outboxd.errors import ConfigError, NotFound, Refused
 from outboxd.store import control
 from outboxd.store.control import CatalogEntry, Request
@@ -156,11 +157,12 @@ def test_waiting_ends_with_the_last_verdict(data: Path) -> None:
     waiter = threading.Thread(
         target=lambda: found.extend(operate.wait(data, [first.id, second.id], 30.0))
     )
-    waiter.start()
-    with control.client(data) as connection:
-        control.mark(connection, first.id, "applied", "done", 1.0)
-        control.mark(connection, second.id, "refused", "not stuck", 2.0)
-    waiter.join()
+    with claimed(data):
+        waiter.start()
+        with control.client(data) as connection:
+            control.mark(connection, first.id, "applied", "done", 1.0)
+            control.mark(connection, second.id, "refused", "not stuck", 2.0)
+        waiter.join()
     assert [(r.state, r.result) for r in found] == [("applied", "done"), ("refused", "not stuck")]
 
 
