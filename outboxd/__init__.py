@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import CallFailed as CallFailed
     from .errors import Cancelled as Cancelled
     from .errors import ConfigError as ConfigError
+    from .errors import NotFound as NotFound
     from .errors import OutboxdError as OutboxdError
     from .errors import Refused as Refused
     from .errors import Reject as Reject
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "errors": (
-        "CallFailed Cancelled ConfigError OutboxdError Refused Reject Rejected Retry TimedOut "
-        "Unavailable Unrecoverable"
+        "CallFailed Cancelled ConfigError NotFound OutboxdError Refused Reject Rejected Retry "
+        "TimedOut Unavailable Unrecoverable"
     ),
     "message": "Command Event MessageDeadLettered",
     "participant": "Context Db Participant Tx",

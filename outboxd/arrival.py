@@ -65,6 +65,13 @@ class Arrival:
         elif receipt is Receipt.HOLE:
             batch.holes[key] = True
 
+    def is_next(self, envelope: Envelope) -> bool:
+        """Whether an entry comes from a sender we know, and is not taken yet."""
+        row = self._delivery.holding.senders.get((envelope.source, "in"))
+        if row is None:
+            return envelope.seq > 0
+        return row.epoch == envelope.epoch and envelope.seq > row.accepted
+
     @property
     def problems(self) -> list[str]:
         """What a person should know, in sentences."""

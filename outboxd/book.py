@@ -218,7 +218,17 @@ def undo_id(saga_id: str, pos: int) -> str:
 
 _BEGINNINGS = ("call", "sleep")
 _AT_ONCE = {"run": "run", "sent": "send", "published": "publish"}
-_ENDS = {"ok", "rejected", "timed_out", "failed", "cancelled", "woke", *_AT_ONCE}
+_ENDS = {"ok", "skipped", "rejected", "timed_out", "failed", "cancelled", "woke", *_AT_ONCE}
+
+
+class _Skipped(msgspec.Struct, frozen=True):
+    """What an operator answered a step with."""
+
+    value: msgspec.Raw
+
+    @classmethod
+    def value_of(cls, data: bytes | None) -> bytes:
+        return bytes(msgspec.json.decode(data or b"{}", type=cls).value)
 
 
 def is_step(row: JournalRow) -> bool:
@@ -243,9 +253,9 @@ def _recorded(rows: list[JournalRow]) -> tuple[list[Recorded], JournalRow | None
                     row.name,
                     row.mark,
                     row.at,
-                    value=row.data,
+                    value=row.data if row.kind != "skipped" else _Skipped.value_of(row.data),
                     error=_error_of(row),
-                    may_have_run=row.kind in ("timed_out", "failed", "cancelled"),
+                    may_have_run=row.kind in ("timed_out", "failed", "cancelled", "skipped"),
                 )
             )
     return finished, begun

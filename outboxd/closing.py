@@ -8,14 +8,17 @@ comes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from .batch import Batch
+from .ending import SETTLED
 from .lanes import RUNNING, WAITING, Slot
-from .message import Envelope, decode_data, encode
-from .store import fence, inbox
+from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
+from .store import dead, fence, inbox
 from .store.dead import Letter
 from .store.fence import Fence
 from .store.inbox import Held
@@ -24,6 +27,7 @@ from .tx import Step
 if TYPE_CHECKING:
     from .delivery import Delivery
 
+CLOSE = b'"kind":"close"'
 NEVER = b'"never"'
 UNKNOWN = b'"unknown"'
 
@@ -42,6 +46,9 @@ class Closing:
         3. It is done, or running: the undo takes its turn in the lane.
         """
         step_id = envelope.undoes or ""
+        if envelope.outcome == SETTLED:
+            self._settle(batch, held, step_id)
+            return True
         if fence.get(batch.connection, step_id) is None and envelope.outcome != "done":
             step = inbox.by_id(batch.connection, step_id)
             if step is not None and step.state == RUNNING:
@@ -53,6 +60,31 @@ class Closing:
             if letter is not None:
                 self.give_up(batch, letter)
         return self.is_needless(batch, held, envelope)
+
+    def foresee(self, batch: Batch, bodies: Sequence[bytes | None]) -> None:
+        """Calls that an operator has closed meanwhile are not executed first, if they come along.
+
+        Their participant was away: call and close come in one batch, in the order they were sent.
+        """
+        for body in bodies:
+            if body is None or CLOSE not in body:
+                continue
+            with suppress(Undecodable):
+                envelope = decode_envelope(body)
+                step_id = envelope.undoes or ""
+                if envelope.kind != "close" or envelope.replyto is not None:
+                    continue
+                is_new = self._delivery.arrival.is_next(envelope)
+                if is_new and envelope.outcome is None and not self._knows(batch, step_id):
+                    fence.put(batch.connection, step_id, "closed", batch.now, NEVER)
+
+    def _knows(self, batch: Batch, step_id: str) -> bool:
+        """Whether a step has ever come here."""
+        return (
+            fence.get(batch.connection, step_id) is not None
+            or inbox.by_id(batch.connection, step_id) is not None
+            or dead.by_message(batch.connection, step_id) is not None
+        )
 
     def is_needless(self, batch: Batch, held: Held, envelope: Envelope) -> bool:
         """Whether there is nothing to undo; then it is answered and done."""
@@ -90,7 +122,8 @@ class Closing:
 
     def interrupted(self, batch: Batch, held: Held) -> bool:
         """An attempt has failed; if an undo waits for it there is no other: the step is closed."""
-        undo = inbox.by_id(batch.connection, f"{held.id}~undo")
+        ids = (f"{held.id}~undo", f"{held.id}~close")
+        undo = next(filter(None, (inbox.by_id(batch.connection, name) for name in ids)), None)
         if undo is None:
             return False
         lanes = self._delivery.holding.lanes
@@ -112,6 +145,21 @@ class Closing:
             return True
         self._delivery.done(batch, step)
         return self.is_needless(batch, held, envelope)
+
+    def _settle(self, batch: Batch, held: Held, step_id: str) -> None:
+        """An operator answers for an undo: it is not tried again. One that runs cannot be stopped.
+
+        A step that still runs keeps its undo, which knows more than the operator could.
+        """
+        undo_id = f"{step_id}~undo"
+        step = inbox.by_id(batch.connection, step_id)
+        if step is None:
+            fence.put(batch.connection, step_id, "undone", batch.now)
+            undo = inbox.by_id(batch.connection, undo_id)
+            if undo is not None and undo.state != RUNNING:
+                self._delivery.done(batch, undo)
+            self._delivery.letters.close(batch, undo_id)
+        self._delivery.done(batch, held)
 
     def saga_started(self, batch: Batch, envelope: Envelope) -> None:
         """A call has started a saga: whether it did its work is not known before its end."""

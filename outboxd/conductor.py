@@ -62,6 +62,15 @@ class Conductor:
         suffix = "" if round_ == 1 else f"@{round_}"
         return f"{self.name}/{kind.name}/{key}{suffix}"
 
+    def kind_of(self, row: SagaRow) -> SagaKind | None:
+        """The saga's code, if there still is any."""
+        return self._registry.saga_named(self.name, row.name)
+
+    def addressee(self, type_name: str) -> str | None:
+        """Whom a message goes to, if its type is known here."""
+        found = self._registry.messages.get(type_name)
+        return None if found is None else found.__outboxd__.to
+
     # A saga starts.
 
     def start(self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind) -> None:
@@ -209,6 +218,22 @@ class Conductor:
         value = decode_data(data, reply_type(type(step.command)))
         self._close_step(batch, live, call, instance, "ok", data)
         self._drive(batch, live, instance, instance.resume(batch.now, value))
+
+    def skip(self, batch: Batch, live: Live, call: CallRow, data: bytes, by: standing.By) -> None:
+        """An operator answers a step with ``data``; a call is closed, so that it never runs late.
+
+        Raises Undecodable if that is not what the step is answered with.
+        """
+        instance = self.book.instance(batch, live)
+        value = None
+        if call.name == timers.SLEEP:
+            decode_data(data, None)
+        else:
+            value = decode_data(data, reply_type(type(_waiting_call(instance, call.pos).command)))
+            self.ending.close(batch, live, call)
+        said = encode({"value": msgspec.Raw(data), "who": by.who, "reason": by.reason})
+        self._close_step(batch, live, call, instance, "skipped", said)
+        self._drive(batch, live, instance, instance.resume(batch.now, value, was_done=False))
 
     def _on_rejection(self, batch: Batch, live: Live, call: CallRow, reason: str) -> None:
         if live.row.is_forward:

@@ -78,6 +78,7 @@ class Delivery:
         """Takes what a stream gave, for BATCH_S at most: ``Outcome.taken`` says how many."""
         with self.batch(connection) as batch:
             ends_at = self.clock.monotonic() + BATCH_S
+            self.closing.foresee(batch, bodies)
             for body in bodies:
                 if body is not None:
                     self.arrival.take(batch, body, are_suspect)

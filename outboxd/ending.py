@@ -10,7 +10,11 @@ from .errors import SagaMisuse
 from .message import Envelope, decode_envelope, encode, encode_raw, in_stream, key_of
 from .saga import Call, Publish, Send, Undo
 from .store import fence, journal
+from .store.journal import CallRow
 from .tx import Tx
+
+SETTLED = "settled"
+"""The outcome that a close of an undo carries: an operator says that nothing is left to undo."""
 
 
 class Ending:
@@ -48,15 +52,34 @@ class Ending:
         self._book.set_undo(batch, live, undo.pos, name, "sent")
         self._book.journal(batch, live, "undo_sent", undo.pos, name)
 
+    def close(self, batch: Batch, live: Live, call: CallRow) -> None:
+        """A call that nobody waits for any more is closed at its receiver, and never runs late.
+
+        Nothing is undone, and nobody waits for an answer: the outbox does not lose it.
+        """
+        self._send_close(batch, live, call.to_name, call.name, call.pos, None)
+
+    def settle_undo(self, batch: Batch, live: Live, pos: int, to: str | None, name: str) -> None:
+        """An undo that an operator answers for is not carried out any more."""
+        self._book.set_undo(batch, live, pos, name, "done")
+        if to is not None:
+            self._send_close(batch, live, to, name, pos, SETTLED)
+
     def answered(self, batch: Batch, live: Live, envelope: Envelope) -> None:
         """An undo or a close was carried out."""
         pos = envelope.call or 0
         self._book.set_undo(batch, live, pos, envelope.type, "done")
         self._book.journal(batch, live, "undo_done", pos, envelope.type, bytes(envelope.data))
+        self.go_on(batch, live)
+
+    def go_on(self, batch: Batch, live: Live) -> None:
+        """One undo or close less is to be waited for."""
         if live.row.state == "compensating":
             self.unwind(batch, live)
         elif live.row.ending is not None:
             self.end_if_answered(batch, live)
+        else:
+            self._book.save(batch, live)
 
     def end_if_answered(self, batch: Batch, live: Live) -> None:
         """The end, unless an undo or a close that was asked for is still without an answer."""
@@ -116,6 +139,28 @@ class Ending:
             correlationid=live.row.id,
         )
         return Tx(batch.connection, self.name, cause, batch.now)
+
+    def _send_close(
+        self, batch: Batch, live: Live, to: str, name: str, pos: int, outcome: str | None
+    ) -> None:
+        """A close without a key: it finds its step whatever the step's lane is."""
+        saga_id = live.row.id
+        step_id = f"{saga_id}#{pos}"
+        batch.send(
+            in_stream(to),
+            Envelope(
+                specversion="1.0",
+                id=f"{step_id}~{outcome or 'close'}",
+                type=name,
+                source=self.name,
+                time=batch.time,
+                kind="close",
+                correlationid=saga_id,
+                call=pos,
+                outcome=outcome,
+                undoes=step_id,
+            ),
+        )
 
     def _send(self, batch: Batch, live: Live, pos: int, step: Call, outcome: str | None) -> None:
         """An undo, or without one a close, in the lane of its step; ``outcome``: the step's."""

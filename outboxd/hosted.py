@@ -23,7 +23,7 @@ from .quarantine import Quarantine
 from .registry import Registry
 from .relay import Relay
 from .scheduler import Scheduler
-from .store import meta, outbox, schema
+from .store import inbox, journal, meta, outbox, schema
 from .store.connection import Connection, Database
 from .store.meta import Identity
 from .stream import Stream
@@ -202,6 +202,19 @@ class Hosted:
     async def prune(self, before: float) -> int:
         """Removes what ended before ``before`` (UTC seconds)."""
         return await self.database.write(lambda cx: self.delivery.prune(cx, before))
+
+    async def has_saga(self, saga_id: str) -> bool:
+        """Whether a saga has started here, or its start is held and tried again."""
+        _, _, rest = saga_id.partition("/")
+        name, _, key = rest.partition("/")
+        kind = self.delivery.registry.saga_named(self.name, name)
+
+        def look(connection: Connection) -> bool:
+            if journal.get_saga(connection, saga_id) is not None:
+                return True
+            return kind is not None and inbox.holds(connection, kind.type_name, key)
+
+        return await self.database.read(look)
 
     async def close_cleanly(self) -> None:
         """After a clean stop nobody is suspect, and the time away is known exactly."""

@@ -73,6 +73,25 @@ class Intake:
                 log.warning("requests_wait error=%r", str(err))
             await anyio.sleep(REQUESTS_S)
 
+    async def perform(self, request: control.Request) -> str:
+        """Applies a request now; returns what came of it. Raises Refused, with nothing changed."""
+        hosted = self._hosted.get(request.participant)
+        if hosted is None:
+            raise Refused(f"{request.participant} is not hosted here")
+        delivery = hosted.delivery
+        try:
+            outcome = await hosted.committer.commit(lambda cx: delivery.apply(cx, request))
+        except (Refused, Unavailable):
+            raise
+        except Exception as err:
+            # A request runs the saga's own code: its bug must not end the process, again and again.
+            log.exception("request_failed id=%r", request.id)
+            raise Refused(
+                f"the saga's code failed: {type(err).__name__}: {err}",
+                hint="`outboxd saga resolve` or `kill` ends it without running its code",
+            ) from err
+        return outcome.answer
+
     async def has_requests(self) -> bool:
         """Whether a request waits to be applied."""
         return bool(await self._control.read(lambda cx: control.pending(cx, 1)))
@@ -106,22 +125,10 @@ class Intake:
                 await self._mark(request.id, state, result)
 
     async def _apply(self, request: control.Request) -> tuple[Literal["applied", "refused"], str]:
-        hosted = self._hosted.get(request.participant)
-        if hosted is None:
-            return "refused", f"{request.participant} is not hosted here"
-        delivery = hosted.delivery
         try:
-            outcome = await hosted.committer.commit(lambda cx: delivery.apply(cx, request))
+            return "applied", await self.perform(request)
         except Refused as err:
             return "refused", requests.problem(err)
-        except Unavailable:
-            raise
-        except Exception as err:
-            # A request runs the saga's own code: its bug must not end the process, again and again.
-            log.exception("request_failed id=%r", request.id)
-            hint = "`outboxd saga kill` ends it as it stands"
-            return "refused", f"the saga's code failed: {type(err).__name__}: {err}; {hint}"
-        return "applied", outcome.answer
 
     async def _mark(
         self, request_id: str, state: Literal["applied", "refused"], result: str

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -95,9 +95,40 @@ def cancel(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> 
     return _about_saga(data, "saga.cancel", saga_id, who or me(), _given(reason))
 
 
-def retry(data: Path, saga_id: str, *, who: str | None = None, reason: str = "") -> list[Request]:
+def retry(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> list[Request]:
     """Asks for a stuck saga's step to be made again, after a fix."""
-    return _about_saga(data, "saga.retry", saga_id, who or me(), reason)
+    return _about_saga(data, "saga.retry", saga_id, who or me(), _given(reason))
+
+
+def skip(
+    data: Path,
+    saga_id: str,
+    value: bytes = b"null",
+    *,
+    step: int | None = None,
+    who: str | None = None,
+    reason: str,
+) -> list[Request]:
+    """Asks for the step that a saga waits for to be answered with ``value``, which is JSON.
+
+    ``step``: its number, where the saga waits for several. Raises ConfigError for what is no JSON.
+    """
+    args = {"value": msgspec.Raw(_json(value)), "step": step}
+    return _about_saga(data, "saga.skip", saga_id, who or me(), _given(reason), args)
+
+
+def resolve(
+    data: Path,
+    saga_id: str,
+    state: Literal["completed", "compensated"],
+    result: bytes = b"null",
+    *,
+    who: str | None = None,
+    reason: str,
+) -> list[Request]:
+    """Asks for a saga to be ended as ``state``, with ``result`` as JSON; nothing more is done."""
+    args = {"state": state, "result": msgspec.Raw(_json(result))}
+    return _about_saga(data, "saga.resolve", saga_id, who or me(), _given(reason), args)
 
 
 def kill(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> list[Request]:
@@ -187,13 +218,16 @@ def _about_letters(
     return _add(data, requests)
 
 
-def _about_saga(data: Path, kind: str, saga_id: str, who: str, reason: str) -> list[Request]:
+def _about_saga(
+    data: Path, kind: str, saga_id: str, who: str, reason: str, args: dict[str, Any] | None = None
+) -> list[Request]:
     request = Request(
         id=_new_id(),
         at=SystemClock().now(),
         kind=kind,
         participant=saga_id.partition("/")[0],
         target=saga_id,
+        args=msgspec.json.encode(args or {}),
         who=who,
         reason=reason,
     )
@@ -234,11 +268,17 @@ def _entry(catalog: Mapping[str, CatalogEntry], type_name: str) -> CatalogEntry:
     raise NotFound(f"there is no message type {type_name!r} here", hint=known)
 
 
-def _object(payload: bytes) -> dict[str, Any]:
+def _json(text: bytes, what: str = "the value") -> bytes:
+    """``text``, if it is JSON; raises ConfigError with the place of the first mistake."""
     try:
-        value = msgspec.json.decode(payload)
+        msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ConfigError(f"the message is no JSON: {_positioned(err, payload)}") from err
+        raise ConfigError(f"{what} is no JSON: {_positioned(err, text)}") from err
+    return text
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    value = msgspec.json.decode(_json(payload, "the message"))
     if not isinstance(value, dict):
         raise ConfigError(
             "the message is no JSON object", hint='write its fields: {"order_id": "10431", …}'

@@ -6,7 +6,7 @@ of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -52,6 +52,20 @@ class LetterArgs(msgspec.Struct, frozen=True):
     letters: list[int]
 
 
+class SkipArgs(msgspec.Struct, frozen=True):
+    """Arguments of ``saga.skip``: what the step is answered with; ``step`` if there are several."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    step: int | None = None
+
+
+class ResolveArgs(msgspec.Struct, frozen=True):
+    """Arguments of ``saga.resolve``."""
+
+    state: Literal["completed", "compensated"]
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
 def apply(delivery: Delivery, batch: Batch, request: Request) -> str:
     """Applies ``request`` and says what came of it; a second time it only says so again.
 
@@ -82,10 +96,27 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
             standing.kill(delivery.conductor, batch, request.target, request.reason)
         case "saga.retry":
             standing.retry(delivery.conductor, batch, request.target)
+        case "saga.skip" | "saga.resolve":
+            _by_hand(delivery, batch, request)
         case _:
             raise Refused(f"no request of kind {request.kind!r} is known here")
     _wake_held(delivery, batch, request.target)
     return "done"
+
+
+def _by_hand(delivery: Delivery, batch: Batch, request: Request) -> None:
+    """An operator says what a step was answered with, or how the saga ended."""
+    if not request.reason.strip():
+        raise Refused("this needs a reason, for whoever reads the audit trail later")
+    by = standing.By(request.who, request.reason)
+    if request.kind == "saga.skip":
+        skip = decode_data(request.args, SkipArgs)
+        value = bytes(skip.value)
+        standing.skip(delivery.conductor, batch, request.target, skip.step, value, by)
+    else:
+        end = decode_data(request.args, ResolveArgs)
+        result = bytes(end.result)
+        standing.resolve(delivery.conductor, batch, request.target, end.state, result, by)
 
 
 def _on_letters(delivery: Delivery, batch: Batch, request: Request) -> str:

@@ -77,15 +77,19 @@ class Handle:
 
     def __init__(self, runtime: Runtime, saga_id: str, participant: str) -> None:
         self.id = saga_id
+        self.participant = participant
         self._runtime = runtime
-        self._participant = participant
 
     async def result(self) -> Any:
         """Waits for the saga's end and returns its result.
 
         Raises Rejected with the reason if it was compensated, Cancelled if it was cancelled.
         """
-        return await self._runtime.result_of(self._participant, self.id)
+        return await self._runtime.result_of(self.participant, self.id)
+
+    async def cancel(self, reason: str) -> None:
+        """Cancels the saga; see ``Runtime.cancel``."""
+        await self._runtime.cancel(self.id, reason)
 
 
 class Runtime:
@@ -311,6 +315,37 @@ class Runtime:
         if found is None:
             raise Refused(f"{saga_id} was started before")
         return Handle(self, found, owner)
+
+    async def handle(self, saga_id: str) -> Handle:
+        """The handle of a saga that was started before, also by an earlier process.
+
+        Raises NotFound if none of that id is known here.
+        """
+        owner = saga_id.partition("/")[0]
+        hosted = self.hosted.get(owner)
+        if hosted is None or not await hosted.has_saga(saga_id):
+            raise NotFound(f"there is no saga {saga_id} here")
+        return Handle(self, saga_id, owner)
+
+    async def cancel(self, saga_id: str, reason: str, *, who: str = "application") -> None:
+        """Cancels a saga: ``Cancelled`` is raised where it waits, and what it did is undone.
+
+        Returns once that is committed; ``Handle.result`` waits for the end. Raises NotFound, or
+        Refused where it cannot be cancelled (any more).
+        """
+        if not reason.strip():
+            raise Refused("a cancellation needs a reason, for whoever reads the audit trail later")
+        handle = await self.handle(saga_id)
+        request = control.Request(
+            id=f"op-{uuid.uuid4().hex[:8]}",
+            at=self._clock.now(),
+            kind="saga.cancel",
+            participant=handle.participant,
+            target=saga_id,
+            who=who,
+            reason=reason.strip(),
+        )
+        await self.intake.perform(request)
 
     async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
         """Starts many sagas, those of one participant in one transaction; see ``start``."""

@@ -257,9 +257,9 @@ class Instance:
         """Runs the code to its first step; ``at`` is the time (UTC seconds) it sees."""
         return self._move(at, lambda: self._coroutine.send(None))
 
-    def resume(self, at: float, value: Any) -> Moved:
-        """Answers the step it waits for with ``value``."""
-        self._keep_undo(is_done=True)
+    def resume(self, at: float, value: Any, *, was_done: bool = True) -> Moved:
+        """Answers the step it waits for with ``value``; ``was_done``: its participant said so."""
+        self._keep_undo(is_done=was_done)
         return self._move(at, lambda: self._coroutine.send(value))
 
     def throw(self, at: float, error: SagaEnd, *, may_have_run: bool) -> Moved:
@@ -341,7 +341,8 @@ def replay(
         if record.error is not None:
             moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
         else:
-            moved = instance.resume(record.at, decode(moved, record.value))
+            value = decode(moved, record.value)
+            moved = instance.resume(record.at, value, was_done=not record.may_have_run)
     return moved
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from .batch import Batch
 from .book import Live
@@ -10,10 +12,20 @@ from .errors import Cancelled, CodeChanged, Refused
 from .message import Envelope, decode_data, decode_envelope, encode, key_of
 from .registry import SagaKind
 from .saga import where
-from .store import inbox, timers
+from .store import inbox, journal, timers
 
 if TYPE_CHECKING:
     from .conductor import Conductor
+
+
+_INSTEAD = "retry makes it again, resolve ends it as you say"
+
+
+class By(msgspec.Struct, frozen=True):
+    """Who did it to a saga, and why."""
+
+    who: str
+    reason: str
 
 
 def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str) -> None:
@@ -122,16 +134,88 @@ def cancel(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> Non
     conductor.ending.end_if_answered(batch, live)
 
 
+def skip(
+    conductor: Conductor, batch: Batch, saga_id: str, step: int | None, value: bytes, by: By
+) -> None:
+    """The step that the saga waits for is answered by an operator, with ``value``.
+
+    An undo is answered with null: the operator says that nothing is left to undo. Either way it
+    does not run later. Raises Refused where it waits for no step, or for several.
+    """
+    live = _open(conductor, batch, saga_id)
+    pos = _waited_for(live, step)
+    call = live.calls.get(pos)
+    unstick(conductor, batch, live, live.row.stuck or "")
+    if call is not None:
+        conductor.skip(batch, live, call, value, by)
+        return
+    decode_data(value, None)
+    name = journal.undo_name(batch.connection, saga_id, pos)
+    _settle_undo(conductor, batch, live, pos, name)
+    conductor.book.journal(batch, live, "undo_skipped", pos, name, encode(by))
+    conductor.ending.go_on(batch, live)
+
+
+def resolve(
+    conductor: Conductor, batch: Batch, saga_id: str, state: str, result: bytes, by: By
+) -> None:
+    """Ends the saga as an operator says that it has ended; nothing more is done.
+
+    Whoever waits for it is answered with ``result`` if it is "completed", else told "no".
+    """
+    live = _open(conductor, batch, saga_id)
+    row = live.row
+    if state == "completed":
+        kind = conductor.kind_of(row)
+        decode_data(result, Any if kind is None else kind.result)
+        row.result = result
+    else:
+        row.reason = by.reason
+    _give_up(conductor, batch, live)
+    row.ending = state
+    conductor.book.journal(batch, live, "resolved", 0, state, encode(by))
+    conductor.ending.end_if_answered(batch, live)
+
+
 def kill(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
     """Ends the saga as it stands; nothing is undone."""
     live = _open(conductor, batch, saga_id)
-    for pos in list(live.calls):
-        conductor.book.close_call(batch, live, pos)
-    for pos, state in list(live.undos.items()):
-        if state == "sent":
-            conductor.book.set_undo(batch, live, pos, "given up", "done")
+    _give_up(conductor, batch, live)
     live.row.ending, live.row.reason = "cancelled", f"killed: {reason}"
     conductor.ending.end_if_answered(batch, live)
+
+
+def _give_up(conductor: Conductor, batch: Batch, live: Live) -> None:
+    """Nobody waits any more; what was asked for and has not begun does not run any more either."""
+    for call in list(live.calls.values()):
+        if call.name != timers.SLEEP:
+            conductor.ending.close(batch, live, call)
+        conductor.book.close_call(batch, live, call.pos)
+    for pos in _asked_undos(live):
+        name = journal.undo_name(batch.connection, live.row.id, pos)
+        _settle_undo(conductor, batch, live, pos, name)
+
+
+def _settle_undo(conductor: Conductor, batch: Batch, live: Live, pos: int, name: str) -> None:
+    """Its addressee is told, as far as the code that runs now still knows who that is."""
+    conductor.ending.settle_undo(batch, live, pos, conductor.addressee(name), name)
+
+
+def _asked_undos(live: Live) -> list[int]:
+    return [pos for pos, state in live.undos.items() if state == "sent"]
+
+
+def _waited_for(live: Live, step: int | None) -> int:
+    """The step to skip: the one that was named, or the only one."""
+    steps = list(live.calls) or _asked_undos(live)
+    if step is not None and step in (*live.calls, *_asked_undos(live)):
+        return step
+    if step is None and len(steps) == 1:
+        return steps[0]
+    if not steps:
+        raise Refused(f"{live.row.id} waits for no step", hint=_INSTEAD)
+    said = ", ".join(map(str, steps))
+    raise Refused(f"{live.row.id} waits for step {said}", hint="name one with --step")
 
 
 def _open(conductor: Conductor, batch: Batch, saga_id: str) -> Live:

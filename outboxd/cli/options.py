@@ -54,6 +54,9 @@ def filter_option(fields: str) -> Callable[[F], F]:
     return click.option("--filter", "filter_", metavar="TEXT", default="", help=text)
 
 
+reason_option = click.option(
+    "--reason", help="Why, for the audit trail; asked for if it is not given."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from datetime import datetime
+from typing import Literal
 
 import click
 
@@ -18,6 +19,7 @@ from .groups import Group
 from .options import (
     confirmed,
     filter_option,
+    reason_option,
     reasoned,
     with_data,
     with_output,
@@ -45,11 +47,13 @@ _STATES = (
 
 @click.group(cls=Group)
 def saga() -> None:
-    """Workflows: list, show; cancel, retry, kill.
+    """Workflows: list, show; cancel, retry, skip, resolve, kill.
 
     \b
       cancel   undoes what the saga did, the last step first
       retry    makes a stuck saga's step again, after a fix
+      skip     answers the step it waits for, by hand
+      resolve  ends it as you say it ended; nothing more is done
       kill     ends it as it stands; nothing is undone
     """
 
@@ -111,7 +115,7 @@ def show(settings: Settings, out: Output, saga_id: str) -> None:
 
 @saga.command()
 @click.argument("saga_id", metavar="ID")
-@click.option("--reason", help="Why, for the audit trail; asked for if it is not given.")
+@reason_option
 @yes_option
 @with_settings
 @with_output
@@ -125,18 +129,85 @@ def cancel(settings: Settings, out: Output, saga_id: str, reason: str | None, *,
 
 @saga.command()
 @click.argument("saga_id", metavar="ID")
-@click.option("--reason", default="", help="Why, for the audit trail.")
+@reason_option
 @with_settings
 @with_output
-def retry(settings: Settings, out: Output, saga_id: str, reason: str) -> None:
+def retry(settings: Settings, out: Output, saga_id: str, reason: str | None) -> None:
     """Make a stuck saga's step again, after a fix of its code."""
     full = _found(settings, saga_id)
-    report(settings, out, operate.retry(settings.data, full, reason=reason))
+    report(settings, out, operate.retry(settings.data, full, reason=reasoned(reason)))
 
 
 @saga.command()
 @click.argument("saga_id", metavar="ID")
-@click.option("--reason", help="Why, for the audit trail; asked for if it is not given.")
+@click.argument("value", metavar="[JSON]", default="null")
+@click.option("--step", type=int, help="Its number, where the saga waits for several.")
+@reason_option
+@yes_option
+@with_settings
+@with_output
+def skip(
+    settings: Settings,
+    out: Output,
+    saga_id: str,
+    value: str,
+    step: int | None,
+    reason: str | None,
+    *,
+    yes: bool,
+) -> None:
+    """Answer the step that a saga waits for by hand; the step itself never runs late.
+
+    JSON is the answer: it must fit the reply of the step's command; null, the default, for a
+    command without one and for an undo that you made yourself. If the saga unwinds later, the
+    step's undo runs only if the step itself had been carried out.
+
+    \b
+      outboxd saga skip 10431 '{"booking": "c-7"}' --reason 'booked by phone'
+    """
+    full = _found(settings, saga_id)
+    said = reasoned(reason)
+    confirmed(f"Answer the step that {full} waits for with {value}?", yes=yes)
+    asked = operate.skip(settings.data, full, value.encode(), step=step, reason=said)
+    report(settings, out, asked)
+
+
+@saga.command()
+@click.argument("saga_id", metavar="ID")
+@click.argument("state", type=click.Choice(["completed", "compensated"]))
+@click.argument("result", metavar="[JSON]", default="null")
+@reason_option
+@yes_option
+@with_settings
+@with_output
+def resolve(
+    settings: Settings,
+    out: Output,
+    saga_id: str,
+    state: Literal["completed", "compensated"],
+    result: str,
+    reason: str | None,
+    *,
+    yes: bool,
+) -> None:
+    """End a saga as you say that it ended: nothing more is done, and nothing runs late.
+
+    Whoever waits for it is answered: with JSON, which must fit what the saga returns, or "no".
+
+    \b
+      outboxd saga resolve 10431 completed '{"order_id": "10431"}' --reason 'shipped by hand'
+      outboxd saga resolve 10431 compensated --reason 'refunded at the till'
+    """
+    full = _found(settings, saga_id)
+    said = reasoned(reason)
+    confirmed(f"End {full} as {state}? Nothing more is done.", yes=yes)
+    asked = operate.resolve(settings.data, full, state, result.encode(), reason=said)
+    report(settings, out, asked)
+
+
+@saga.command()
+@click.argument("saga_id", metavar="ID")
+@reason_option
 @yes_option
 @with_settings
 @with_output

@@ -23,6 +23,7 @@ _OPENED = ("call", "sleep")
 _AT_ONCE = {"run": "done", "sent": "sent", "published": "published"}
 _ENDED_AS = {
     "ok": "done",
+    "skipped": "skipped",
     "woke": "done",
     "rejected": "rejected",
     "timed_out": "timed out",
@@ -34,8 +35,9 @@ _LONGEST_TEXT = 300
 
 
 class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. ``state``: done, sent, published, rejected, timed out, failed, cancelled, or as the
-    saga's while it is open; ``undo``: sent or done, once it is asked for; ``text``: what came back.
+    """One step. ``state``: done, sent, published, skipped, rejected, timed out, failed, cancelled,
+    or as the saga's while it is open; ``undo``: sent or done, once it is asked for; ``text``: what
+    came back.
     """
 
     pos: int
@@ -83,6 +85,14 @@ class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
     moves: tuple[str, ...]
 
 
+class _ByHand(msgspec.Struct, frozen=True):
+    """What an operator did, as the journal has it."""
+
+    who: str = ""
+    reason: str = ""
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
 def detail(files: Files, text: str, now: float) -> SagaDetail:
     """All about one saga, by its id or its key; raises NotFound."""
     saga_id = sagas.find(files, text)
@@ -107,7 +117,7 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         history=tuple(_history(rows)),
         operations=tuple(done),
         waits_for=tuple(_waits(saga, waits, [place.text for place in found])),
-        moves=tuple(_moves(saga, letters)),
+        moves=tuple(_moves(saga, letters, [call.pos for call in waits])),
     )
 
 
@@ -125,7 +135,7 @@ def _waits(saga: Instance, waits: list[OpenCall], texts: list[str]) -> Iterable[
         yield "for its next message to be handled"
 
 
-def _moves(saga: Instance, letters: list[str]) -> Iterable[str]:
+def _moves(saga: Instance, letters: list[str], waits: list[int]) -> Iterable[str]:
     if saga.ended_at is not None:
         return
     for name in letters:
@@ -133,8 +143,14 @@ def _moves(saga: Instance, letters: list[str]) -> Iterable[str]:
         yield f"outboxd dead discard {name}"
     if saga.stuck in ("bug", "code changed", "forward"):
         yield f"outboxd saga retry {saga.id}"
-    if not saga.is_forward and saga.ending is None:
+    if saga.stuck is not None and saga.stuck != "code changed":
+        for pos in waits:
+            yield f"outboxd saga skip {saga.id}{f' --step {pos}' if len(waits) > 1 else ''}"
+    if not saga.is_forward and saga.ending is None and saga.stuck != "code changed":
         yield f"outboxd saga cancel {saga.id}"
+    if saga.stuck is not None:
+        yield f"outboxd saga resolve {saga.id} completed"
+        yield f"outboxd saga resolve {saga.id} compensated"
     yield f"outboxd saga kill {saga.id}"
 
 
@@ -153,7 +169,7 @@ def _history(rows: list[journal.JournalRow]) -> Iterable[HistoryRow]:
             kind=row.kind,
             pos=row.pos,
             name=row.name,
-            text=_text(row.data),
+            text=_said(row),
         )
         before = row.at
 
@@ -196,7 +212,7 @@ def _ended(step: SagaStep, row: journal.JournalRow) -> SagaStep:
         state=_ENDED_AS[row.kind],
         ended_at=utc(row.at),
         took_s=row.at - step.started_at.timestamp(),
-        text=_text(row.data),
+        text=_said(row),
     )
 
 
@@ -214,6 +230,15 @@ def _owners(files: Files) -> dict[str, str]:
         return {}
     with files.control() as connection:
         return {e.type: e.participant for e in control.catalog(connection).values()}
+
+
+def _said(row: journal.JournalRow) -> str | None:
+    """What a row tells; who did it, where that was a person."""
+    if row.kind not in ("skipped", "undo_skipped", "resolved"):
+        return _text(row.data)
+    by = msgspec.json.decode(row.data or b"{}", type=_ByHand)
+    value = _text(bytes(by.value))
+    return f"{by.who}: {by.reason}" + (f"; answered {value}" if value else "")
 
 
 def _text(data: bytes | None) -> str | None:

@@ -116,6 +116,14 @@ def held_for(connection: Connection, saga_id: str) -> list[Held]:
     return [Held(*row) for row in rows.fetchall()]
 
 
+def holds(connection: Connection, type_name: str, key: str) -> bool:
+    """Whether a message of this type and key is held; reads the whole inbox, which is short."""
+    row = connection.execute(
+        "SELECT 1 FROM outboxd_inbox WHERE type = ? AND key = ? LIMIT 1", (type_name, key)
+    ).fetchone()
+    return row is not None
+
+
 def everything(connection: Connection) -> list[Held]:
     """All rows, in the order in which they were accepted."""
     rows = connection.execute(f"SELECT {_COLUMNS} FROM outboxd_inbox ORDER BY n")

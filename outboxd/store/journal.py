@@ -155,6 +155,14 @@ def undos_of(connection: Connection, saga_id: str) -> dict[int, str]:
     return dict(found.fetchall())
 
 
+def undo_name(connection: Connection, saga_id: str, pos: int) -> str:
+    """The type of an undo that was asked for, as the database has it (primary key)."""
+    row = connection.execute(
+        "SELECT name FROM outboxd_undo WHERE saga = ? AND pos = ?", (saga_id, pos)
+    ).fetchone()
+    return "" if row is None else row[0]
+
+
 def unanswered(connection: Connection, before: float, limit: int) -> list[tuple[str, int, str]]:
     """(saga, position, name) of undos asked for before ``before`` (index outboxd_undo_sent)."""
     found = connection.execute(

@@ -305,7 +305,7 @@ def test_what_the_daemon_refuses_exits_4_with_its_reason(
         result = run("send", "PlaceOrder", "{}")
         assert result.exit_code == 4
         assert result.stderr == "error: PlaceOrder: Expected `int`, got `str` - at `$.cents`\n"
-        retried = run("saga", "retry", "10431")
+        retried = run("saga", "retry", "10431", "--reason", "fixed")
         assert retried.exit_code == 4
         assert "error: orders/fulfil/10431: refused" in retried.stderr
 
@@ -327,7 +327,16 @@ def test_waiting_for_a_saga_prints_its_result(
 # Operations.
 
 
-@pytest.mark.parametrize("command", ["saga cancel 10431", "saga kill 10431", "dead discard d-1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "saga cancel 10431",
+        "saga skip 10431",
+        "saga resolve 10431 completed",
+        "saga kill 10431",
+        "dead discard d-1",
+    ],
+)
 def test_what_cannot_be_taken_back_asks_for_a_reason_and_a_yes(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -347,6 +356,27 @@ def test_what_cannot_be_taken_back_asks_for_a_reason_and_a_yes(
     [request] = pending(shop)
     assert request.reason == "twice"
     assert run(*command.split(), "--reason", "again", "--yes").exit_code == 0
+
+
+def test_a_retry_needs_a_reason_but_no_yes(shop: Path, run: Run) -> None:
+    silent = run("saga", "retry", "10431")
+    assert (silent.exit_code, "needs a reason" in silent.stderr) == (4, True)
+    assert run("saga", "retry", "10431", "--reason", "fixed").exit_code == 0
+
+
+def test_what_is_said_by_hand_is_json(shop: Path, run: Run) -> None:
+    said = ("--reason", "by phone", "--yes")
+    made = run("saga", "skip", "10431", '{"booking": "c-7"}', "--step", "2", "--json", *said)
+    assert made.exit_code == 0, made.stderr
+    [document] = json.loads(made.stdout)
+    assert document["args"] == {"value": {"booking": "c-7"}, "step": 2}
+    assert (document["kind"], document["reason"]) == ("saga.skip", "by phone")
+    wrong = run("saga", "resolve", "10431", "completed", '{"a":', *said)
+    assert wrong.exit_code == 2
+    assert "the value is no JSON: line 1, column 6" in wrong.stderr
+    assert run("saga", "resolve", "10431", "cancelled", *said).exit_code == 2
+    ended = run("saga", "resolve", "10431", "completed", '"ok"', "--json", *said)
+    assert json.loads(ended.stdout)[0]["args"] == {"state": "completed", "result": "ok"}
 
 
 def test_one_replay_is_done_unasked_and_several_are_not(shop: Path, run: Run) -> None:

@@ -260,7 +260,10 @@ def test_a_stuck_saga_names_its_letter_and_what_moves_it(monitor: Monitor) -> No
     assert detail.moves == (
         "outboxd dead replay d-1",
         "outboxd dead discard d-1",
+        "outboxd saga skip orders/fulfil/10431",
         "outboxd saga cancel orders/fulfil/10431",
+        "outboxd saga resolve orders/fulfil/10431 completed",
+        "outboxd saga resolve orders/fulfil/10431 compensated",
         "outboxd saga kill orders/fulfil/10431",
     )
 
@@ -301,6 +304,8 @@ def test_past_the_point_of_no_return_nothing_is_cancelled(data: Path) -> None:
     )
     assert detail.moves == (
         "outboxd saga retry orders/fulfil/1",
+        "outboxd saga resolve orders/fulfil/1 completed",
+        "outboxd saga resolve orders/fulfil/1 compensated",
         "outboxd saga kill orders/fulfil/1",
     )
 

@@ -134,7 +134,7 @@ def test_many_letters_are_cut_into_transactions_of_bearable_length(data: Path) -
     assert {r.reason for r in requests} == {"obsolete"}
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry", "kill"])
+@pytest.mark.parametrize("verb", ["cancel", "retry", "skip", "kill"])
 def test_a_saga_is_asked_of_its_participant(data: Path, verb: str) -> None:
     [request] = getattr(operate, verb)(data, "orders/fulfil/1", reason="because")
     assert (request.kind, request.participant) == (f"saga.{verb}", "orders")
@@ -147,12 +147,14 @@ def test_what_cannot_be_taken_back_needs_a_reason(data: Path) -> None:
     with pytest.raises(Refused, match="needs a reason"):
         operate.kill(data, "orders/fulfil/1", reason="")
     with pytest.raises(Refused, match="needs a reason"):
+        operate.resolve(data, "orders/fulfil/1", "completed", reason="")
+    with pytest.raises(Refused, match="needs a reason"):
         operate.discard(data, [("payments", 1)], reason="")
 
 
 def test_waiting_ends_with_the_last_verdict(data: Path) -> None:
     first = operate.send(data, "PlaceOrder", ORDER)
-    [second] = operate.retry(data, "orders/fulfil/1")
+    [second] = operate.retry(data, "orders/fulfil/1", reason="fixed")
     found: list[Request] = []
     waiter = threading.Thread(
         target=lambda: found.extend(operate.wait(data, [first.id, second.id], 30.0))

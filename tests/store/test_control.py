@@ -163,7 +163,7 @@ def test_many_processes_add_at_once(data: Path) -> None:
         "from pathlib import Path\n"
         "from outboxd import operate\n"
         "for n in range(20):\n"
-        "    operate.retry(Path(sys.argv[1]), f'orders/fulfil/{sys.argv[2]}-{n}')\n"
+        "    operate.retry(Path(sys.argv[1]), f'orders/fulfil/{sys.argv[2]}-{n}', reason='fixed')\n"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", code, str(data), str(number)])
