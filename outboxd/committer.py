@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import anyio
-
 from .batch import Outcome
 from .errors import StoreBroken
 from .store.connection import Connection, Database
@@ -32,14 +30,13 @@ class Committer:
 
         Raises what ``Database.write`` raises.
         """
-        with anyio.CancelScope(shield=True):
-            try:
-                outcome = await self.database.write(work)
-            except StoreBroken as err:
-                self._note(err)
-                raise
-            self._note(None)
-            self.settle(outcome)
+        try:
+            outcome = await self.database.write(work)
+        except StoreBroken as err:
+            self._note(err)
+            raise
+        self._note(None)
+        self.settle(outcome)
         return outcome
 
     def _note(self, error: StoreBroken | None) -> None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 
 import anyio
-import anyio.lowlevel
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
@@ -37,7 +36,8 @@ class Consumer:
     """Reads one stream until cancelled.
 
     ``is_caught_up``: it has read to where the stream ended; ``cut_at`` (UTC seconds): since when it
-    could not, also over a restart.
+    could not, also over a restart; ``count``: entries per batch. ``run`` waits and heals; what it
+    calls waits for nothing but broker and database, and so serves the simulator as well.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Consumer:
         cut_at: float | None,
         quarantine: Quarantine,
         on_outage: Callable[[str | None], None],
+        count: int = COUNT,
     ) -> None:
         self.source = source
         self.is_caught_up = False
@@ -65,6 +66,7 @@ class Consumer:
         self._are_suspect = are_suspect
         self._quarantine = quarantine
         self._on_outage = on_outage
+        self._count = count
         self._claim_at = 0.0
         self._cursor = b"0-0"
 
@@ -74,12 +76,13 @@ class Consumer:
         outage = Outage()
         while True:
             try:
-                await self._heal()
-                await self._drain_own()
+                await self.heal()
+                await self.drain_own()
                 if outage.is_over():
                     self._on_outage(None)
                 while True:
-                    await self._read_new()
+                    await self._quarantine.until_clear()
+                    await self.read_new()
             except NoGroup:
                 log.warning("group_recreated stream=%s", self.source)
                 outage.failed()
@@ -96,7 +99,7 @@ class Consumer:
         if self.cut_at is None:
             self.cut_at = self._delivery.clock.now()
 
-    async def _heal(self) -> None:
+    async def heal(self) -> None:
         """The group is there, at the stream's start; the broker knows what we hold."""
         await self._stream.ensure(self.source, self._delivery.name)
         outcome = await self._committer.commit(self._delivery.reports)
@@ -104,19 +107,20 @@ class Consumer:
             self.source, self._delivery.name, [], self._delivery.name, outcome.accepted
         )
 
-    async def _drain_own(self) -> None:
+    async def drain_own(self) -> None:
+        """Takes what was read and not acked before."""
         after = b"0"
         while entries := await self._read(own=after):
             await self._take(entries, are_suspect=self._are_suspect)
             after = entries[-1].id
         self._are_suspect = False
 
-    async def _read_new(self) -> None:
-        await self._quarantine.until_clear()
+    async def read_new(self) -> None:
+        """Takes what comes next, if anything does before long."""
         entries = await self._read(own=None)
         if entries:
             await self._take(entries, are_suspect=False)
-        if len(entries) < COUNT and not self.is_caught_up:
+        if len(entries) < self._count and not self.is_caught_up:
             await self._catch_up()
         if self._clock.monotonic() >= self._claim_at:
             await self._claim()
@@ -134,7 +138,7 @@ class Consumer:
             self.source,
             self._delivery.name,
             self._node,
-            count=COUNT,
+            count=self._count,
             block_s=BLOCK_S if own is None else None,
             own=own,
         )
@@ -142,20 +146,18 @@ class Consumer:
     async def _take(self, entries: list[Entry], *, are_suspect: bool) -> None:
         """Commits a batch, then acks it: a crash in between redelivers, the numbers drop it."""
         while entries:
-            await anyio.lowlevel.checkpoint()  # a stop is heard between two batches
             bodies = [entry.body for entry in entries]
-            with anyio.CancelScope(shield=True):
-                outcome = await self._committer.commit(
-                    lambda cx, b=bodies: self._delivery.accept(cx, b, are_suspect=are_suspect)  # type: ignore[misc]
-                )
-                done, entries = entries[: outcome.taken], entries[outcome.taken :]
-                await self._stream.ack(
-                    self.source,
-                    self._delivery.name,
-                    [entry.id for entry in done],
-                    self._delivery.name,
-                    outcome.accepted,
-                )
+            outcome = await self._committer.commit(
+                lambda cx, b=bodies: self._delivery.accept(cx, b, are_suspect=are_suspect)  # type: ignore[misc]
+            )
+            done, entries = entries[: outcome.taken], entries[outcome.taken :]
+            await self._stream.ack(
+                self.source,
+                self._delivery.name,
+                [entry.id for entry in done],
+                self._delivery.name,
+                outcome.accepted,
+            )
 
     async def _claim(self) -> None:
         """Takes over what was delivered to a consumer that is gone, page by page."""
@@ -165,7 +167,7 @@ class Consumer:
             self._node,
             min_idle_s=CLAIM_IDLE_S,
             cursor=self._cursor,
-            count=COUNT,
+            count=self._count,
         )
         if claimed.entries:
             await self._take(claimed.entries, are_suspect=True)

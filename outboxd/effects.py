@@ -97,14 +97,14 @@ class Effects:
             await self._committer.commit(lambda cx: self._delivery.run(cx, n))
 
     async def _run_effect(self, started: Started) -> None:
-        steps = _Steps(started, self._delivery, self._committer)
+        steps = Steps(started, self._delivery, self._committer)
         n = started.held.n
         try:
             value = await self._attempt(started, steps)
         except anyio.get_cancelled_exc_class() as err:
             if anyio.current_effective_deadline() > -math.inf:  # nobody stops us: it did it itself
                 failure: Exception = RuntimeError(f"the handler cancelled itself: {err!r}")
-                await self._fail(n, failure)
+                await steps.failed(failure)
                 return
             with anyio.CancelScope(shield=True):
                 await self._committer.commit(lambda cx: self._delivery.release(cx, n))
@@ -112,26 +112,11 @@ class Effects:
         except NotCommitted:
             raise
         except Exception as err:
-            if steps.is_committed:
-                log.exception("handler_failed_after_commit id=%r", started.held.id)
-                return
-            await self._fail(n, err)
+            await steps.failed(err)
             return
-        if not steps.is_committed:
-            await self._finish_with(steps, n, value)
+        await steps.finished(value)
 
-    async def _finish_with(self, steps: _Steps, n: int, value: Any) -> None:
-        try:
-            await steps.commit(lambda tx: value)
-        except NotCommitted:
-            raise
-        except Exception as err:
-            await self._fail(n, err)
-
-    async def _fail(self, n: int, error: Exception) -> None:
-        await self._committer.commit(lambda cx: self._delivery.fail(cx, n, error))
-
-    async def _attempt(self, started: Started, steps: _Steps) -> Any:
+    async def _attempt(self, started: Started, steps: Steps) -> Any:
         handler = started.handler
         assert handler is not None
         message = decode_data(started.envelope.data, handler.message)
@@ -160,8 +145,11 @@ def _own(fn: Callable[[Tx], Any]) -> Callable[[Tx], Any]:
     return work
 
 
-class _Steps:
-    """The durable steps of one attempt: what its Context calls."""
+class Steps:
+    """The durable steps of one attempt: what its Context calls, and how it ends.
+
+    Waits for nothing but the database, and so serves the simulator as well.
+    """
 
     def __init__(self, started: Started, delivery: Delivery, committer: Committer) -> None:
         self.is_committed = False
@@ -186,13 +174,28 @@ class _Steps:
         """The one transaction that ends the message. Cancelling does not interrupt it."""
         if self.is_committed:
             raise RuntimeError("ctx.commit was called twice; one message is one transaction")
-        with anyio.CancelScope(shield=True):
-            outcome, value = await self._write(
-                lambda cx: self._delivery.finish(cx, self._n, _own(fn))
-            )
-            self.is_committed = True
-            self._committer.settle(outcome)
+        outcome, value = await self._write(lambda cx: self._delivery.finish(cx, self._n, _own(fn)))
+        self.is_committed = True
+        self._committer.settle(outcome)
         return value
+
+    async def finished(self, value: Any) -> None:
+        """The handler returned; one that did not commit has its value for an answer."""
+        if self.is_committed:
+            return
+        try:
+            await self.commit(lambda tx: value)
+        except NotCommitted:
+            raise
+        except Exception as err:
+            await self.failed(err)
+
+    async def failed(self, error: Exception) -> None:
+        """The handler raised; after its commit that changes nothing any more."""
+        if self.is_committed:
+            log.error("handler_failed_after_commit id=%r", self._id, exc_info=error)
+            return
+        await self._committer.commit(lambda cx: self._delivery.fail(cx, self._n, error))
 
     def _begin_once(self, connection: Connection, name: str) -> bytes | None:
         found = inbox.once_result(connection, self._id, name)
@@ -202,8 +205,7 @@ class _Steps:
         return None
 
     async def _write(self, work: Callable[[Connection], Any]) -> Any:
-        with anyio.CancelScope(shield=True):
-            try:
-                return await self._committer.database.write(work)
-            except Unavailable as err:
-                raise NotCommitted(err.message, hint=err.hint) from err
+        try:
+            return await self._committer.database.write(work)
+        except Unavailable as err:
+            raise NotCommitted(err.message, hint=err.hint) from err

@@ -104,24 +104,37 @@ class Relay:
                 self.is_up = True
                 outage.failures = 0
             except Unavailable:
-                # The outcome is unknown: what was under way is published again, as duplicates.
-                self.is_up = False
-                self._expected = None
-                self._lose_broker()
+                self.lost()
                 outage.failed()
                 await self._wake.wait_or(outage.pause_s)
 
     async def _turn(self) -> None:
-        rows = await self._next_rows()
-        if not rows and not self._is_watching():
-            await self._wake.wait_or(IDLE_S)
-            return
-        if not rows:
+        if not await self.work():
+            if self.is_settled:
+                await self._wake.wait_or(IDLE_S)
+                return
             await self._wake.wait_or(self._watch_s)
             self._watch_s = min(self._watch_s * 1.5, 0.25)
-            rows = await self._next_rows()
-        await self._publish(rows)
+            await self.watch()
+
+    async def work(self) -> bool:
+        """Publishes what comes next; returns whether there was anything."""
+        rows = await self._next_rows()
+        if rows:
+            await self._publish(rows)
+            await self._settle()
+        return bool(rows)
+
+    async def watch(self) -> None:
+        """Asks what the receivers hold, beside publishing what has come."""
+        await self._publish(await self._next_rows())
         await self._settle()
+
+    def lost(self) -> None:
+        """The broker is away, the outcome unknown: what was under way is published again."""
+        self.is_up = False
+        self._expected = None
+        self._lose_broker()
 
     async def _publish(self, rows: list[OutRow]) -> None:
         sent = [(row.stream, numbered(row.body, self._identity.epoch, row.seq)) for row in rows]
@@ -220,9 +233,6 @@ class Relay:
                     lambda cx, s=stream, a=after, n=limit: outbox.after(cx, s, a, n)  # type: ignore[misc]
                 )
         return rows
-
-    def _is_watching(self) -> bool:
-        return not self.is_settled
 
     def _open_streams(self, rows: list[OutRow]) -> list[str]:
         open_now = [stream for stream, p in self.progress.items() if not p.is_settled]

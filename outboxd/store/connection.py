@@ -156,7 +156,7 @@ class Database:
             self.busy.since = time.monotonic()
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
-        """Runs ``fn`` in the next transaction; returns only after COMMIT has.
+        """Runs ``fn`` in the next transaction; returns only after COMMIT has, also if cancelled.
 
         Raises what ``fn`` raised (then nothing of it is kept), or StoreBroken or Unavailable when
         the transaction failed as a whole.
@@ -166,7 +166,8 @@ class Database:
         job: Job[T] = Job(fn)
         self._queue.append(job)
         self._wake.set()
-        await job.done.wait()
+        with anyio.CancelScope(shield=True):  # whoever asked for it must do what follows from it
+            await job.done.wait()
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # set together with done

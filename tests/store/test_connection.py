@@ -184,7 +184,7 @@ async def test_a_caller_that_is_cancelled_does_not_stop_the_others(database: Dat
             impatient.start_soon(database.write, put("a"))
             await anyio.wait_all_tasks_blocked()
             impatient.cancel_scope.cancel()
-        gate.open()
+            gate.open()
     assert await database.write(put("b")) == "b"
     assert await database.read(notes) == ["a", "b"]
 
