@@ -53,7 +53,7 @@ class Log:
         self.bodies: dict[Id, bytes] = {}
         self.last: Id = (0, 0)
         self.groups: dict[str, Group] = {}
-        self.grown = anyio.Event()
+        self.grown: anyio.Event | None = None
 
     def append(self, body: bytes, at_ms: int) -> None:
         ahead = at_ms > self.last[0]
@@ -67,8 +67,14 @@ class Log:
         self.ids = [entry_id for entry_id in self.ids if entry_id in self.bodies]
 
     def wake(self) -> None:
-        self.grown.set()
-        self.grown = anyio.Event()
+        grown, self.grown = self.grown, None
+        if grown is not None:
+            grown.set()
+
+    async def wait(self) -> None:
+        """Until it grows."""
+        self.grown = self.grown or anyio.Event()
+        await self.grown.wait()
 
     def entry(self, entry_id: Id) -> Entry:
         return Entry(_text(entry_id), self.bodies.get(entry_id))
@@ -126,7 +132,7 @@ class MemoryStream:
 
     async def ensure(self, stream: str, group: str) -> bool:
         self._reach()
-        groups = self._logs.setdefault(stream, Log()).groups
+        groups = self._log(stream).groups
         if group in groups:
             return False
         groups[group] = Group()
@@ -148,7 +154,7 @@ class MemoryStream:
         at_ms = int(self._clock.now() * 1000)
         for at, (stream, body) in enumerate(batch):
             if at not in failed:
-                self._logs.setdefault(stream, Log()).append(body, at_ms)
+                self._log(stream).append(body, at_ms)
         for stream in {stream for stream, _ in batch} - self.refused.keys():
             self._logs[stream].wake()
         before = self._markers.get(owner)
@@ -173,7 +179,7 @@ class MemoryStream:
             return found
         with anyio.move_on_after(block_s):
             while not found:
-                await self._logs[stream].grown.wait()
+                await self._logs[stream].wait()
                 found = self._read_new(stream, group, consumer, count)
         return found
 
@@ -264,6 +270,12 @@ class MemoryStream:
     def _reach(self) -> None:
         if self._away is not None:
             raise BrokerError(self._away, code=self._away.split(" ", 1)[0])
+
+    def _log(self, stream: str) -> Log:
+        found = self._logs.get(stream)
+        if found is None:
+            found = self._logs[stream] = Log()
+        return found
 
     def _at(self, stream: str, group: str) -> tuple[Log, Group]:
         self._reach()

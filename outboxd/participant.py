@@ -17,7 +17,7 @@ import msgspec
 
 from .clock import seconds
 from .errors import ConfigError
-from .message import Envelope
+from .message import Envelope, Message
 from .retry import Policy
 from .saga import Saga
 from .tx import Db as Db
@@ -29,6 +29,7 @@ T = TypeVar("T")
 TxHandler = TypeVar("TxHandler", bound=Callable[[Tx, Any], Any])
 EffectHandler = TypeVar("EffectHandler", bound=Callable[["Context", Any], Awaitable[Any]])
 SagaCode = TypeVar("SagaCode", bound=Callable[[Saga, Any], Coroutine[Any, Any, Any]])
+Faker = TypeVar("Faker", bound=Callable[[], Any])
 Check = TypeVar("Check", bound=Callable[[Db], Iterable[str]])
 
 EFFECT_TIMEOUT_S = 10.0
@@ -167,6 +168,8 @@ class Participant:
         self.handlers: list[HandlerSpec] = []
         self.sagas: list[SagaSpec] = []
         self.invariants: list[InvariantSpec] = []
+        self.examples: list[Message] = []
+        self.faked: Callable[[], Any] | None = None
 
     def __repr__(self) -> str:
         return f"Participant({self.name!r})"
@@ -231,6 +234,18 @@ class Participant:
             return fn
 
         return register
+
+    def example(self, *messages: Message) -> None:
+        """Registers messages that start this participant's sagas, for ``outboxd prove``."""
+        self.examples += messages
+
+    def fake(self, make: Faker) -> Faker:
+        """Registers what stands for ``ctx.resource`` in simulations: made anew for each run.
+
+        Its functions are called; they may keep state in the object and must not really wait.
+        """
+        self.faked = make
+        return make
 
     def _add_handler(
         self,

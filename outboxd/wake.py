@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 
 
 class Wake:
     """Remembers that it was set until someone has waited for it."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._is_set = False
+        self._event: anyio.Event | None = None
 
     def set(self) -> None:
-        self._event.set()
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
 
     async def wait_or(self, timeout_s: float) -> bool:
         """Waits until it is set, at most ``timeout_s`` seconds; returns whether it was."""
-        with anyio.move_on_after(max(0.0, timeout_s)):
-            await self._event.wait()
-        was_set = self._event.is_set()
         self._event = anyio.Event()
+        if self._is_set:
+            await anyio.lowlevel.checkpoint()
+        else:
+            with anyio.move_on_after(max(0.0, timeout_s)):
+                await self._event.wait()
+        was_set, self._is_set, self._event = self._is_set, False, None
         return was_set
 
 

@@ -232,6 +232,13 @@ def open_writer(path: Path) -> Connection:
     return _opened(path, str(path), prepare)
 
 
+def open_memory() -> Connection:
+    """A database in memory, for the simulator: it opens and ends its own transactions."""
+    return sqlite3.connect(
+        ":memory:", isolation_level=None, check_same_thread=False, cached_statements=1024
+    )
+
+
 def open_reader(path: Path) -> Connection:
     """A connection that cannot write; raises ConfigError if there is no such file."""
 

@@ -1,0 +1,90 @@
+"""What nature and operators may do in one schedule, and who decides it.
+
+At each *point* of a run something may go wrong in one of several named ways; a chooser picks one,
+or none. A schedule is the set of (point, what) that was picked, so it can be run again, made
+shorter and written down.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+ORDER = "first: "
+"""Alternatives that begin so are another order, not a failure."""
+
+
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """Where something could have gone otherwise: what was about to happen, and in which ways."""
+
+    what: str
+    ways: tuple[str, ...]
+
+
+Plan = tuple[tuple[int, str], ...]
+"""A schedule: number of the point and the way that was taken there, in order."""
+
+
+class Chooser(Protocol):
+    """Decides at each point. ``points``: all that came by; ``taken``: what was picked."""
+
+    points: list[Point]
+    taken: list[tuple[int, str]]
+
+    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
+        """One of ``ways``, or None for the usual course."""
+        ...
+
+
+class Planned:
+    """Follows a plan; at every other point things take their usual course."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.points: list[Point] = []
+        self.taken: list[tuple[int, str]] = []
+        self.last = plan[-1][0] if plan else -1
+        self._plan = dict(plan)
+
+    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
+        at = len(self.points)
+        self.points.append(Point(what, ways))
+        way = self._plan.get(at)
+        if way is None or way not in ways:
+            return None
+        self.taken.append((at, way))
+        return way
+
+
+class Chance:
+    """Draws from a seeded generator; ``faults`` at most, each with probability ``rate``.
+
+    Another order is no fault and comes with probability ``disorder``.
+    """
+
+    def __init__(self, seed: int, faults: int, rate: float, disorder: float) -> None:
+        self.points: list[Point] = []
+        self.taken: list[tuple[int, str]] = []
+        self._rng = random.Random(seed)
+        self._left = faults
+        self._rate = rate
+        self._disorder = disorder
+
+    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
+        at = len(self.points)
+        self.points.append(Point(what, ways))
+        way = self._draw(ways)
+        if way is not None:
+            self.taken.append((at, way))
+        return way
+
+    def _draw(self, ways: Sequence[str]) -> str | None:
+        is_order = ways[0].startswith(ORDER)
+        if is_order:
+            return self._rng.choice(ways) if self._rng.random() < self._disorder else None
+        if self._left <= 0 or self._rng.random() >= self._rate:
+            return None
+        self._left -= 1
+        return self._rng.choice(ways)

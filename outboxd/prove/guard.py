@@ -1,0 +1,68 @@
+"""Watches that code inside a transaction does not touch the world outside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_REFUSED = (
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.sendto",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "smtplib.connect",
+    "urllib.Request",
+    "http.client.connect",
+)
+
+
+class OutsideTouched(BaseException):
+    """Code inside a transaction did something that no rollback takes back."""
+
+
+_guarded = False
+_is_installed = False
+
+
+def _hook(event: str, args: tuple[object, ...]) -> None:
+    if not _guarded:
+        return
+    if event in _REFUSED:
+        raise OutsideTouched(f"{event}{_brief(args)}")
+    if event == "open" and _writes(args):
+        raise OutsideTouched(f"opens {args[0]!r} for writing")
+
+
+def _writes(args: tuple[object, ...]) -> bool:
+    mode = args[1] if len(args) > 1 else None
+    return isinstance(mode, str) and any(letter in mode for letter in "wax+")
+
+
+def _brief(args: tuple[object, ...]) -> str:
+    text = ", ".join(repr(arg) for arg in args)
+    return f"({text[:80]})"
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Within it, sockets, processes and files opened for writing raise OutsideTouched.
+
+    Uses the interpreter's audit events (PEP 578), which cannot be taken back; outside of this
+    block the hook does nothing.
+    """
+    global _guarded, _is_installed
+    if not _is_installed:
+        sys.addaudithook(_hook)
+        _is_installed = True
+    before, _guarded = _guarded, True
+    try:
+        yield
+    finally:
+        _guarded = before

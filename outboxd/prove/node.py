@@ -1,0 +1,289 @@
+"""One participant's process in the simulator: the real services, moved step by step.
+
+Delivery, relay, consumer and the durable steps of effects are the code that runs in production.
+None of it waits here: a coroutine that comes to an end at once is simply driven to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from outboxd.batch import NEVER, Batch, Outcome, Started
+from outboxd.committer import Committer
+from outboxd.consumer import Consumer
+from outboxd.delivery import Delivery
+from outboxd.effects import Steps
+from outboxd.errors import Unavailable
+from outboxd.message import Envelope, decode_envelope, events_stream, in_stream
+from outboxd.quarantine import Quarantine
+from outboxd.relay import Relay
+from outboxd.store import meta
+from outboxd.store.connection import Connection
+from outboxd.store.control import Request
+from outboxd.store.inbox import Held
+from outboxd.tx import Tx
+
+from .broker import Feed
+from .store import MemoryDatabase
+
+if TYPE_CHECKING:
+    from .effect import Effect
+    from .world import World
+
+T = TypeVar("T")
+
+
+def driven(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The value of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    coroutine.close()
+    raise RuntimeError("a service waited for something that the simulator does not have")
+
+
+class SimDelivery(Delivery):
+    """Delivery that tells which messages were carried out, as their transaction ends them."""
+
+    node: Node
+
+    def done(self, batch: Batch, held: Held) -> None:
+        super().done(batch, held)
+        self.node.ended.append(held.id)
+
+
+class Node:
+    """One participant. ``due_at`` (UTC seconds): when something held, or a timer, falls due."""
+
+    def __init__(self, world: World, name: str, connection: Connection) -> None:
+        self.world = world
+        self.name = name
+        self.connection = connection
+        self.database = MemoryDatabase(name, connection, self)
+        self.is_up = False
+        self.was_killed = False
+        self.due_at = NEVER
+        self.has_suspects = False
+        self.is_unpublished = False
+        self.effects: list[Effect] = []
+        self.ran: dict[str, Envelope] = {}
+        self.ended: list[str] = []
+        self.doing = ""
+
+    # Its life.
+
+    def start(self) -> None:
+        """Comes up, if it is not: new memory over the same database."""
+        if self.is_up:
+            return
+        world = self.world
+        self.is_up = True
+        self.delivery = SimDelivery(
+            self.name,
+            world.cast.registry,
+            world.clock,
+            lambda: 0.5,
+            rollbacks=lambda: self.database.rollbacks,
+        )
+        self.delivery.node = self
+        committer = Committer(self.name, self.database)  # type: ignore[arg-type]  # same face
+        self.committer = committer
+        self.relay = Relay(self.delivery, committer, world.broker, world.clock)
+        committer.after[:] = [self.relay.offer, self._hear]
+        self.doing = "starts"
+        if self.was_killed:
+            self._write(lambda cx: self.delivery.opened(cx, was_clean=False))
+            self.due_at = world.clock.at
+        driven(self.relay.open(self._write(lambda cx: meta.identity(cx, world.clock.at))))
+        self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
+        self.consumers = {
+            feed: Consumer(
+                feed.stream,
+                self.delivery,
+                committer,
+                world.broker,
+                "sim",
+                world.clock,
+                are_suspect=self.was_killed,
+                cut_at=world.clock.at if self.was_killed else None,
+                quarantine=Quarantine(),
+                on_outage=lambda error: None,
+                count=1,
+            )
+            for feed in world.cast.feeds[self.name]
+        }
+        was_killed, self.was_killed = self.was_killed, False
+        for consumer in self.consumers.values():
+            driven(consumer.heal())
+        if was_killed:
+            for consumer in self.consumers.values():
+                driven(consumer.drain_own())
+            self.has_suspects = self.delivery.holding.lanes.suspect() is not None
+
+    def kill(self) -> None:
+        """kill -9: what is in memory is gone, effects stop where they are."""
+        self._forget()
+        self.was_killed = True
+
+    def restart(self) -> None:
+        """A clean stop: running effects are given back, then memory goes."""
+        for effect in self.effects:
+            self._write(lambda cx, n=effect.n: self.delivery.release(cx, n))  # type: ignore[misc]
+        self._forget()
+        self.due_at = self.world.clock.at
+
+    def _forget(self) -> None:
+        for effect in self.effects:
+            effect.close()
+        self.effects.clear()
+        self.ended.clear()
+        self.ran.clear()
+        if self.is_up:
+            for saga_id in list(self.delivery.conductor.book._live):
+                self.delivery.conductor.book.forget(saga_id)
+        self.is_up = False
+
+    # What it does.
+
+    def submit(self, envelope: Envelope) -> None:
+        self.doing = f"takes {envelope.type} from outside"
+        self._commit(lambda cx: self.delivery.submit(cx, [envelope]))
+
+    def take(self, feed: Feed, body: bytes) -> None:
+        """Reads the next entry of ``feed``, commits, acks."""
+        envelope = decode_envelope(body)
+        self.doing = f"takes {said(envelope)}"
+        driven(self.consumers[feed].read_new())
+
+    def catch_up(self) -> None:
+        """Finds its streams read to their ends."""
+        for feed, consumer in self.consumers.items():
+            if not consumer.is_caught_up and self.world.broker.head(feed) is None:
+                self.doing = "has read to the end of its stream"
+                driven(consumer.read_new())
+
+    def publish(self) -> None:
+        self.doing = "publishes"
+        self.is_unpublished = driven(self.relay.work()) and self.is_unpublished
+        self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
+
+    def watch(self) -> None:
+        """Asks the broker what its receivers hold."""
+        self.doing = "hears what is held of what it sent"
+        driven(self.relay.watch())
+        self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
+
+    def fall_due(self) -> None:
+        """Begins what is due, then fires timers."""
+        self.due_at = NEVER
+        self.doing = "tries again what is due"
+        begun = self._commit(lambda cx: self.delivery.begin(cx, 200))
+        self.doing = "looks at its timers"
+        own = self.consumers[Feed(in_stream(self.name), self.name)]
+        sleeps_only = not own.is_caught_up
+        fired = self._commit(lambda cx: self.delivery.timers(cx, sleeps_only=sleeps_only))
+        self.due_at = min(self.due_at, begun.wake_at, fired.wake_at)
+        if sleeps_only:
+            self.due_at = max(self.due_at, self.world.clock.at + 0.05)
+
+    def examine_suspect(self) -> None:
+        """After a kill: one suspect, its attempt committed before it runs."""
+        self.doing = "examines a suspect"
+        outcome = self._commit(lambda cx: self.delivery.begin(cx, 1, suspects=True))
+        self.has_suspects = outcome.has_suspects
+
+    def run(self, started: Started) -> None:
+        """A further attempt of a def handler or of a saga."""
+        self.doing = f"tries {said(started.envelope)} again"
+        self._commit(lambda cx: self.delivery.run(cx, started.held.n))
+
+    def apply(self, request: Request) -> None:
+        """An operator's request. Raises Refused."""
+        self.doing = f"applies {request.kind} {request.target}".rstrip()
+        self._commit(lambda cx: self.delivery.apply(cx, request))
+
+    def steps(self, started: Started) -> Steps:
+        return SimSteps(self, started)
+
+    def _hear(self, outcome: Outcome) -> None:
+        self.due_at = min(self.due_at, outcome.wake_at)
+        self.has_suspects = outcome.has_suspects
+        self.is_unpublished = self.is_unpublished or bool(outcome.rows)
+        for started in outcome.started:
+            self.world.begin(self, started)
+
+    def _commit(self, work: Callable[[Connection], Outcome]) -> Outcome:
+        return driven(self.committer.commit(work))
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        return self.database.transact(work)
+
+    # What MemoryDatabase asks.
+
+    def before_commit(self) -> str | None:
+        return self.world.before_commit(self)
+
+    def after_commit(self) -> None:
+        self.world.committed(self)
+
+    def rolled_back(self) -> None:
+        self.ended.clear()
+        self.ran.clear()
+
+    # What is known of it without its help.
+
+    @property
+    def is_settled(self) -> bool:
+        return not self.is_up or self.relay.is_settled
+
+    def rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql, args).fetchall()
+
+
+class SimSteps(Steps):
+    """Steps that tell when the transaction of an effect has done its work."""
+
+    def __init__(self, node: Node, started: Started) -> None:
+        super().__init__(started, node.delivery, node.committer)
+        self._node = node
+        self._envelope = started.envelope
+
+    async def commit(self, fn: Callable[[Tx], Any]) -> Any:
+        node, envelope = self._node, self._envelope
+
+        def work(tx: Tx) -> Any:
+            value = node.world.guarded(lambda: fn(tx))
+            node.ran[envelope.id] = envelope
+            return value
+
+        node.doing = f"commits what {said(envelope)} learned"
+        return await super().commit(work)
+
+    async def failed(self, error: Exception) -> None:
+        self._node.doing = f"notes that {said(self._envelope)} failed"
+        try:
+            await super().failed(error)
+        except Unavailable:
+            await super().failed(error)
+
+
+def said(envelope: Envelope) -> str:
+    """A message in a few words."""
+    match envelope.kind:
+        case "reply":
+            return f"the answer {envelope.outcome!r} to {envelope.type}"
+        case "undo":
+            return f"{envelope.type} (undo of {envelope.undoes})"
+        case "close":
+            return f"the closing of {envelope.undoes}"
+        case _:
+            return f"{envelope.type} {envelope.subject or ''}".rstrip()
+
+
+def feeds_of(name: str, publishers: list[str]) -> list[Feed]:
+    """Its own stream, and the events of those it subscribes to."""
+    own = Feed(in_stream(name), name)
+    return [own, *(Feed(events_stream(publisher), name) for publisher in publishers)]

@@ -1,0 +1,191 @@
+"""What must hold, whatever went wrong: the plugins' invariants and outboxd's own promises."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from outboxd.book import undo_id
+from outboxd.errors import CodeChanged
+from outboxd.message import Envelope, in_stream
+from outboxd.store.reading import counting
+
+from . import replaying
+
+if TYPE_CHECKING:
+    from .node import Node
+    from .world import World
+
+
+class Violated(BaseException):
+    """Something does not hold. ``details``: the rows or ids that show it."""
+
+    def __init__(self, rule: str, details: Sequence[str]) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.details = list(details)
+
+
+class Oracles:
+    """Watches one run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._handled: dict[tuple[str, str], int] = {}
+        self._last: dict[tuple[str, str, str, str | None], tuple[int, str]] = {}
+        self._keys: dict[tuple[str, str, str], set[Any]] = defaultdict(set)
+        self._acted: set[str] = set()
+        self._recorded: set[tuple[str, str, str]] = set()
+        self._journal: dict[str, int] = {}
+
+    # While it runs.
+
+    def committed(self, node: Node) -> None:
+        """A transaction has committed. Raises Violated."""
+        for message_id in node.ended:
+            envelope = node.ran.pop(message_id, None)
+            if envelope is not None:
+                self._count(node, envelope)
+        node.ended.clear()
+        node.ran.clear()
+        self.check("always")
+
+    def check(self, when: str) -> None:
+        """The plugins' invariants. Raises Violated."""
+        for check in self._world.cast.checks:
+            if check.spec.when == when:
+                found = list(check.spec.fn(check.db))
+                if found:
+                    raise Violated(f"{check.participant}: {check.spec.text}", found)
+
+    def acted(self, node: Node, envelope: Envelope, name: str, key: Any) -> None:
+        """An effect has acted outside. Raises Violated where a retry uses another key."""
+        step = envelope.undoes or envelope.id
+        keys = self._keys[node.name, step, f"{envelope.kind} {name}"]
+        keys.add(key)
+        self._acted.add(envelope.id)
+        if len(keys) > 1:
+            raise Violated(
+                f"{node.name} repeats {name!r} for one message with another idempotency key",
+                [f"{envelope.id}: {', '.join(sorted(map(repr, keys)))}"],
+            )
+
+    def has_moved(self, node: Node) -> bool:
+        """Whether a saga of ``node`` has a new row in its journal."""
+        count = node.rows("SELECT COUNT(*) FROM outboxd_journal")[0][0]
+        before, self._journal[node.name] = self._journal.get(node.name, 0), count
+        return bool(count != before)
+
+    def cancellable(self, node: Node) -> list[str]:
+        return [
+            saga
+            for (saga,) in node.rows(
+                "SELECT id FROM outboxd_saga WHERE state IN ('running', 'stuck') "
+                "AND is_forward = 0 AND ending IS NULL AND ended_at IS NULL"
+            )
+        ]
+
+    def has_started(self, node: Node, envelope: Envelope) -> bool:
+        """Whether a start from outside has been committed."""
+        found = node.rows("SELECT 1 FROM outboxd_seen WHERE id = ?", envelope.id)
+        return bool(found)
+
+    def open_sagas(self) -> list[str]:
+        """A sentence for each saga that has not ended."""
+        return [
+            f"{saga} is {state} at {step or 'its first step'}"
+            for node in self._world.nodes.values()
+            for saga, state, step in node.rows(
+                "SELECT id, state, step FROM outboxd_saga WHERE ended_at IS NULL"
+            )
+        ]
+
+    def _count(self, node: Node, envelope: Envelope) -> None:
+        key = (node.name, envelope.id)
+        self._handled[key] = self._handled.get(key, 0) + 1
+        if self._handled[key] > 1:
+            raise Violated(f"{node.name} handled one message twice", [envelope.id])
+        if envelope.seq and not envelope.is_undo and envelope.id not in self._world.replayed:
+            lane = (node.name, envelope.source, envelope.kind, envelope.subject)
+            last, last_id = self._last.get(lane, (0, ""))
+            if envelope.seq < last:
+                raise Violated(
+                    f"{node.name} handled messages of one key out of order",
+                    [f"{envelope.id} (number {envelope.seq}) after {last_id} (number {last})"],
+                )
+            self._last[lane] = (envelope.seq, envelope.id)
+
+    # At its end.
+
+    def at_the_end(self) -> None:
+        """All is quiet. Raises Violated."""
+        self.check("always")
+        found = self.open_sagas()
+        if found:
+            raise Violated("a saga has not ended, and nothing more will happen", found)
+        self.check("idle")
+        self._nothing_left()
+        self._conserved()
+        for node in self._world.nodes.values():
+            for saga in node.rows("SELECT id, name, state FROM outboxd_saga"):
+                self._undone_rightly(node, *saga)
+
+    def _nothing_left(self) -> None:
+        left = [
+            f"{node.name}: {count} {what}"
+            for node in self._world.nodes.values()
+            for what, table in (
+                ("rows in the outbox", "outboxd_outbox"),
+                ("rows in the inbox", "outboxd_inbox"),
+                ("delayed messages", "outboxd_delayed"),
+                ("open calls", "outboxd_call"),
+            )
+            if (count := node.rows(f"SELECT COUNT(*) FROM {table}")[0][0])
+        ]
+        pending = self._world.broker.pending()
+        left += [f"{pending} pending entries on the broker"] if pending else []
+        if left:
+            raise Violated("something is left over", left)
+
+    def _conserved(self) -> None:
+        """Per sender and receiver, what was sent was accepted, and is accounted for."""
+        wrong = []
+        for node in self._world.nodes.values():
+            accounts = counting.accounts(node.connection)
+            wrong += [
+                f"{node.name}: of {account.sender} {account.kind} {account.surplus:+d}"
+                for account in accounts
+                if account.surplus
+            ]
+            held = {
+                account.sender: account.accepted for account in accounts if account.kind == "in"
+            }
+            for sender in self._world.nodes.values():
+                sent = sender.rows(
+                    "SELECT last FROM outboxd_stream WHERE stream = ?", in_stream(node.name)
+                )
+                if sent and held.get(sender.name, 0) != sent[0][0]:
+                    wrong.append(
+                        f"{sender.name} sent {sent[0][0]} to {node.name}, "
+                        f"which accepted {held.get(sender.name, 0)}"
+                    )
+        if wrong:
+            raise Violated("messages are not conserved", wrong)
+
+    def _undone_rightly(self, node: Node, saga_id: str, name: str, state: str) -> None:
+        """Undo exactly for what was done, or may have been; and the journal still fits."""
+        try:
+            calls = replaying.calls_of(node, self._world.cast.registry, saga_id)
+        except CodeChanged as err:
+            raise Violated(f"{saga_id} is not deterministic: {err}", []) from err
+        for call in calls:
+            done = self._handled.get((call.to, call.message_id), 0)
+            undone = self._handled.get((call.to, undo_id(saga_id, call.pos)), 0)
+            must = call.has_undo and done and (state != "completed" or call.end != "ok")
+            may = call.has_undo and (must or (call.message_id in self._acted and call.end != "ok"))
+            what = f"{call.name} (step {call.pos}) of {saga_id}, which ended {state}"
+            if must and not undone:
+                raise Violated("what was done was not undone", [what])
+            if undone and not may and not (state != "completed" and done):
+                raise Violated("what was not done, or should stay, was undone", [what])

@@ -1,0 +1,70 @@
+"""The journal of an ended saga, replayed against its code: its calls, and how they ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from outboxd import book
+from outboxd.errors import CodeChanged, OutboxdError
+from outboxd.message import decode_data, decode_envelope
+from outboxd.registry import Registry
+from outboxd.saga import Call, Instance, Saga, Step, check
+from outboxd.store import journal
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+class MadeCall(msgspec.Struct, frozen=True):
+    """A call of a saga. ``end``: how it ended for the saga."""
+
+    pos: int
+    name: str
+    to: str
+    message_id: str
+    has_undo: bool
+    end: str
+
+
+def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
+    """Raises CodeChanged where the code asks for something else than it once did."""
+    row = journal.get_saga(node.connection, saga_id)
+    kind = None if row is None else registry.saga_named(node.name, row.name)
+    if row is None or kind is None:
+        return []
+    message = decode_data(decode_envelope(row.start).data, kind.message)
+    instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+    recorded, _ = book._recorded(journal.rows(node.connection, saga_id))
+    found: list[MadeCall] = []
+    try:
+        moved = instance.start(row.started_at)
+        for record in recorded:
+            if not isinstance(moved, Step):
+                raise CodeChanged(record.pos, f"{record.kind} {record.name}", "the end")
+            check(moved, record.pos, record.kind, record.name, record.mark)
+            if isinstance(moved.action, Call):
+                found.append(_made(moved, moved.action, saga_id, record.error))
+            if record.error is not None:
+                moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
+            else:
+                value = book._decoded(moved, record.value)
+                moved = instance.resume(record.at, value)
+    except OutboxdError as err:
+        if isinstance(err, CodeChanged):
+            raise
+    finally:
+        instance.drop()
+    return found
+
+
+def _made(step: Step, call: Call, saga_id: str, error: Exception | None) -> MadeCall:
+    return MadeCall(
+        step.pos,
+        step.name,
+        call.command.__outboxd__.to or "",
+        f"{saga_id}#{step.pos}",
+        call.undo is not None,
+        "ok" if error is None else type(error).__name__,
+    )

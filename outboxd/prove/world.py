@@ -1,0 +1,533 @@
+"""One run: the participants, a broker, time, and whatever may go wrong between them.
+
+Without failures it is the usual course: what was committed is published, the oldest entry is
+delivered next, time passes when nothing else is left to do. Wherever something could go otherwise
+the chooser is asked. When all is quiet the operator comes and replays what died, as after a fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from outboxd.batch import NEVER, Started
+from outboxd.consumer import Consumer
+from outboxd.errors import Refused, Reject, Unavailable
+from outboxd.message import Envelope, decode_envelope
+from outboxd.store.control import Request
+from outboxd.stream import NoGroup
+
+from . import effect as effects
+from .broker import Feed, SimStream, VirtualClock
+from .cast import START, Cast
+from .choices import ORDER, Chooser
+from .effect import Effect
+from .fakes import resource
+from .guard import OutsideTouched, guarded
+from .node import Node, driven, said
+from .oracles import Oracles, Violated
+from .store import Killed
+
+KILLED = "the process is killed before the commit"
+REFUSED = "the disk refuses the commit"
+KILLED_AFTER = "the process is killed after the commit"
+TWICE = "it stands there twice"
+AWAY = "its reader is away until the next deadline has passed"
+LOST = "a stranger deletes it from the stream"
+RAISES = "its handler fails once"
+POISON = "its handler fails until somebody fixes it"
+REJECTS = "its handler says no"
+KILLED_PUBLISHED = "the process is killed after it published"
+EMPTIED = "the broker loses everything"
+CANCEL = "an operator cancels"
+EVICTED = "the process is stopped and started"
+DISCARD = "the operator discards it"
+
+_FATES = {KILLED: "killed", REFUSED: "refused", KILLED_AFTER: "killed after"}
+
+MAX_STEPS = 3_000
+FIXED_AFTER_S = 3600.0
+HORIZON_S = 30 * 86_400.0
+
+
+class Injected(Exception):
+    """A failure that the schedule asked for."""
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """One line of a run's story. ``at``: virtual seconds since its start."""
+
+    at: float
+    who: str
+    what: str
+    is_fault: bool = False
+
+
+class World:
+    """One run of ``starts`` (participant, envelope). ``horizon_s``: how long anything may last."""
+
+    def __init__(
+        self,
+        cast: Cast,
+        starts: Sequence[tuple[str, Envelope]],
+        chooser: Chooser,
+        *,
+        horizon_s: float = HORIZON_S,
+    ) -> None:
+        self.cast = cast
+        self.chooser = chooser
+        self.clock = VirtualClock(START)
+        self.broker = SimStream(self.clock)
+        self.story: list[Told] = []
+        self.nodes = {name: Node(self, name, cx) for name, cx in cast.connections.items()}
+        self.oracles = Oracles(self)
+        self.hurt: set[str] = set()
+        self.poisoned: dict[str, float] = {}
+        self.replayed: set[str] = set()
+        self.away: dict[Feed, float] = {}
+        self.steps = 0
+        self.checkpoint: Callable[[], None] = lambda: None
+        self._starts = list(starts)
+        self._resources: dict[str, Any] = {}
+        self._horizon = START + horizon_s
+        self._requests = 0
+        self._replays: dict[tuple[str, int], int] = {}
+        self._moved: list[Node] = []
+        self._is_open = False
+
+    def __enter__(self) -> World:
+        self.cast.world = self
+        for connection in self.cast.connections.values():
+            connection.execute("BEGIN")
+        self._is_open = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for node in self.nodes.values():
+            node.kill()
+        for connection in self.cast.connections.values():
+            connection.execute("ROLLBACK")
+        self.cast.world = None
+
+    def run(self) -> None:
+        """To the end, where everything is checked. Raises Violated."""
+        self.settle()
+        self.oracles.at_the_end()
+
+    def settle(self, until: float | None = None) -> None:
+        """Goes on until nothing is left to do, or (UTC seconds) ``until``. Raises Violated."""
+        while True:
+            self.steps += 1
+            if self.steps > MAX_STEPS:
+                raise Violated(f"no end after {MAX_STEPS:,} steps", self.oracles.open_sagas())
+            action = self._next()
+            if action is not None:
+                self._do(action)
+            elif not self._let_time_pass(until) and (until is not None or not self._operate()):
+                return
+            self.checkpoint()
+
+    # What is done next.
+
+    def _next(self) -> Callable[[], None] | None:
+        found = self._urgent()
+        if found is not None:
+            return found
+        able = list(self._able())
+        if len(able) > 1:
+            others = tuple(f"{ORDER}{what}" for what, _ in able[1:])
+            way = self.chooser.choose(f"what comes next: {able[0][0]}", others)
+            if way is not None:
+                return able[1 + others.index(way)][1]
+        if able:
+            return able[0][1]
+        for node in self.nodes.values():
+            if node.is_up and not node.is_settled and not node.is_unpublished:
+                before = self._unsettled(node)
+                self._do(self._of(node, node.watch))
+                if not node.is_up or self._unsettled(node) != before or node.is_unpublished:
+                    return lambda: None
+        return None
+
+    def _urgent(self) -> Callable[[], None] | None:
+        """What nobody could see the order of, in its usual one."""
+        for node in self.nodes.values():
+            if node.was_killed:
+                return self._of(node, node.start)
+            if node.is_unpublished:
+                return self._of(node, lambda node=node: self._publish(node))  # type: ignore[misc]
+            if node.has_suspects:
+                return self._of(node, node.examine_suspect)
+            if node.is_up and any(not c.is_caught_up for c in node.consumers.values()):
+                ready = [f for f, c in node.consumers.items() if not c.is_caught_up]
+                if all(self.broker.head(feed) is None for feed in ready):
+                    return self._of(node, node.catch_up)
+        return None
+
+    def _able(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What may happen now, the usual first: starts, effects, deliveries, what is due."""
+        if self._starts:
+            name, envelope = self._starts[0]
+            yield f"{name} gets {said(envelope)}", lambda: self._start(name, envelope)
+        for node in self.nodes.values():
+            for effect in node.effects:
+                if effect.is_ready:
+                    yield (
+                        f"{node.name} goes on with {said(effect.started.envelope)}",
+                        lambda n=node, e=effect: self._go_on(n, e),  # type: ignore[misc]
+                    )
+        heads = [
+            (head[0], node, feed, head[1])
+            for node in self.nodes.values()
+            for feed in self.cast.feeds[node.name]
+            if feed not in self.away and (head := self.broker.head(feed)) is not None
+        ]
+        for _, node, feed, body in sorted(heads, key=lambda head: head[0]):
+            yield (
+                f"{node.name} reads {said(decode_envelope(body))}",
+                lambda n=node, f=feed, b=body: self._deliver(n, f, b),  # type: ignore[misc]
+            )
+        for node in self.nodes.values():
+            if node.is_up and node.due_at <= self.clock.at:
+                yield f"{node.name} looks at what is due", self._of(node, node.fall_due)
+
+    def _of(self, node: Node, act: Callable[[], None]) -> Callable[[], None]:
+        def go() -> None:
+            self._with(node, act)
+
+        return go
+
+    def _with(self, node: Node, act: Callable[[], None]) -> None:
+        """Something happens to a participant: it may die of it, or find broker or disk away."""
+        try:
+            node.start()
+            act()
+        except Killed:
+            node.kill()
+            self.tell(node.name, "is killed", is_fault=True)
+        except (Unavailable, NoGroup):
+            if node.is_up:
+                node.relay.lost()
+                node.due_at = min(node.due_at, self.clock.at)
+                for consumer in node.consumers.values():
+                    self._heal(node, consumer)
+        except OutsideTouched as err:
+            raise Violated(
+                f"{node.name} touches the world outside inside a transaction: {err}",
+                ["a rollback does not take that back: use an async handler and ctx.once"],
+            ) from err
+        if node.is_up and node not in self._moved:
+            self._moved.append(node)
+
+    def _heal(self, node: Node, consumer: Consumer) -> None:
+        try:
+            driven(consumer.heal())
+            driven(consumer.drain_own())
+        except Killed:
+            node.kill()
+
+    def _do(self, action: Callable[[], None]) -> None:
+        action()
+        moved, self._moved = self._moved, []
+        for node in moved:
+            if node.is_up and self.oracles.has_moved(node):
+                self._intervene(node)
+
+    # Actions.
+
+    def _start(self, name: str, envelope: Envelope) -> None:
+        self._starts.pop(0)
+        self.tell(name, f"gets {said(envelope)} from outside")
+        node = self.nodes[name]
+        self._with(node, lambda: node.submit(envelope))
+        if node.was_killed and not self.oracles.has_started(node, envelope):
+            self._starts.append((name, envelope))  # whoever sends tries again
+
+    def _deliver(self, node: Node, feed: Feed, body: bytes) -> None:
+        envelope = decode_envelope(body)
+        what = f"{node.name} reads {said(envelope)}"
+        match self.chooser.choose(what, (TWICE, AWAY, LOST)):
+            case way if way == AWAY:
+                self.away[feed] = self._next_deadline()
+                self.tell(node.name, f"{AWAY}, before {said(envelope)}", is_fault=True)
+                return
+            case way if way == LOST:
+                self.tell("broker", f"{said(envelope)} to {node.name}: {LOST}", is_fault=True)
+                self.broker.lose_head(feed)
+                return
+            case way if way == TWICE:
+                self.tell("broker", f"{said(envelope)} to {node.name}: {TWICE}", is_fault=True)
+                self.broker.repeat(feed)
+        self.tell(node.name, f"reads {said(envelope)}")
+        self._with(node, lambda: node.take(feed, body))
+
+    def _publish(self, node: Node) -> None:
+        node.publish()
+        way = self.chooser.choose(f"{node.name} has published", (KILLED_PUBLISHED, EMPTIED))
+        if way == EMPTIED:
+            self.tell("broker", EMPTIED, is_fault=True)
+            self.broker.flush()
+            self.broker.serial.clear()
+            for other in self.nodes.values():
+                if other.is_up:
+                    self._lose_broker(other)
+        elif way == KILLED_PUBLISHED:
+            raise Killed
+
+    def _lose_broker(self, node: Node) -> None:
+        node.relay.lost()
+        node.is_unpublished = any(p.published < p.last for p in node.relay.progress.values())
+        for consumer in node.consumers.values():
+            self._heal(node, consumer)
+
+    def _go_on(self, node: Node, effect: Effect) -> None:
+        def act() -> None:
+            if effect.go_on():
+                self._end(node, effect)
+
+        self._with(node, act)
+
+    def _end(self, node: Node, effect: Effect) -> None:
+        if effect in node.effects:
+            node.effects.remove(effect)
+
+    def begin(self, node: Node, started: Started) -> None:
+        """An attempt was committed as begun: an effect goes on its way, a def handler runs now."""
+        if started.handler is not None:
+            node.effects.append(Effect(node, started))
+        else:
+            node.run(started)
+
+    def give_back(self, effect: Effect) -> None:
+        """The disk refused an effect's step: its attempt is not counted."""
+        node = effect.node
+        node.doing = "gives an attempt back"
+        node.database.transact(lambda cx: node.delivery.release(cx, effect.n))
+        node.due_at = self.clock.at
+
+    def _intervene(self, node: Node) -> None:
+        """After each move of a saga: an operator may cancel it, its memory may go."""
+        sagas = self.oracles.cancellable(node)
+        ways = (*(f"{CANCEL} {saga}" for saga in sagas), EVICTED)
+        way = self.chooser.choose(f"{node.name} has moved a saga", ways)
+        if way is None:
+            return
+        self.tell(node.name, way, is_fault=True)
+        if way == EVICTED:
+            self._with(node, node.restart)
+            return
+        self._request(node, "saga.cancel", way.removeprefix(f"{CANCEL} "))
+
+    def _request(self, node: Node, kind: str, target: str, letters: Sequence[int] = ()) -> None:
+        self._requests += 1
+        request = Request(
+            id=f"op-{self._requests}",
+            at=self.clock.at,
+            kind=kind,
+            participant=node.name,
+            target=target,
+            args=msgspec.json.encode({"letters": list(letters)} if letters else {}),
+            who="prove",
+            reason="simulated",
+        )
+
+        def act() -> None:
+            try:
+                node.apply(request)
+            except Refused as err:
+                self.tell(node.name, f"refuses {kind} {target}: {err.message}")
+
+        self._with(node, act)
+        if node.was_killed:
+            self._with(node, act)  # control.db still has it
+
+    # Time.
+
+    def _let_time_pass(self, until: float | None) -> bool:
+        """To the next moment at which something happens; False if there is none (before it)."""
+        at = min(
+            min((n.due_at for n in self.nodes.values() if n.is_up), default=NEVER),
+            min(self.away.values(), default=NEVER),
+            min((e.ends_at for n in self.nodes.values() for e in n.effects), default=NEVER),
+            min((self._look_at(n) for n in self.nodes.values()), default=NEVER),
+        )
+        if at == NEVER or (until is not None and at > until):
+            self.clock.at = max(self.clock.at, until or 0.0)
+            return False
+        if at > self._horizon:
+            raise Violated(
+                f"nothing would happen before {(at - START) / 86400:.0f} days have passed",
+                self.oracles.open_sagas(),
+            )
+        self.clock.at = max(self.clock.at, at)
+        for feed in [f for f, back_at in self.away.items() if back_at <= self.clock.at]:
+            del self.away[feed]
+            self.tell(feed.reader, "is back")
+        for node in self.nodes.values():
+            for effect in list(node.effects):
+                if effect.ends_at <= self.clock.at:
+                    self._time_out(node, effect)
+        return True
+
+    def _time_out(self, node: Node, effect: Effect) -> None:
+        self.tell(node.name, f"{said(effect.started.envelope)} took too long")
+
+        def act() -> None:
+            if effect.time_out():
+                self._end(node, effect)
+
+        self._with(node, act)
+
+    def _look_at(self, node: Node) -> float:
+        """When an unsettled relay looks whether the end of a stream was lost, or deletes."""
+        return self.clock.at + 0.1 if node.is_up and not node.is_settled else NEVER
+
+    def _unsettled(self, node: Node) -> tuple[tuple[int, int], ...]:
+        return tuple((p.accepted, p.published) for p in node.relay.progress.values())
+
+    def _next_deadline(self) -> float:
+        found = [
+            at
+            for node in self.nodes.values()
+            for (at,) in node.rows("SELECT MIN(due_at) FROM outboxd_call")
+            if at is not None
+        ]
+        return min(found, default=self.clock.at + 60.0) + 1.0
+
+    # The operator.
+
+    def _operate(self) -> bool:
+        """All is quiet: replays what died, as after a fix. False if there is nothing to do."""
+        acted = False
+        self.poisoned.clear()
+        for node in self.nodes.values():
+            for n, message_id, said_type, error in node.rows(
+                "SELECT n, id, type, error FROM outboxd_dead WHERE state = 'dead' ORDER BY n"
+            ):
+                self._on_letter(node, n, message_id, f"{said_type}: {error}")
+                acted = True
+            for saga_id, kind, detail in node.rows(
+                "SELECT id, stuck, detail FROM outboxd_saga WHERE state = 'stuck' "
+                "AND stuck NOT IN ('letter', 'undo')"
+            ):
+                if kind != "forward":
+                    raise Violated(f"{saga_id} is stuck: {kind}", str(detail).splitlines()[-6:])
+                self.tell(node.name, f"an operator retries {saga_id}")
+                self._count_replay(node, hash(saga_id), saga_id)
+                self._request(node, "saga.retry", saga_id)
+                acted = True
+        return acted
+
+    def _on_letter(self, node: Node, n: int, message_id: str, error: str) -> None:
+        name = f"{node.name}/d-{n}"
+        if message_id not in self.hurt:
+            raise Violated(f"{message_id} became the dead letter {name}", [error])
+        self._count_replay(node, n, name)
+        self.replayed.add(message_id)
+        way = self.chooser.choose(f"the operator looks at {name}", (DISCARD,))
+        kind = "dead.replay" if way is None else "dead.discard"
+        self.tell("operator", f"{'replays' if way is None else 'discards'} {name}", way is not None)
+        self._request(node, kind, "", [n])
+
+    def _count_replay(self, node: Node, n: int, name: str) -> None:
+        count = self._replays[node.name, n] = self._replays.get((node.name, n), 0) + 1
+        if count > 3:
+            raise Violated(f"{name} fails again and again, though nothing hurts it any more", [])
+
+    # What the parts of a participant ask of the world.
+
+    def handle(self, tx: Any, work: Callable[[], Any]) -> Any:
+        """A def handler runs."""
+        envelope: Envelope = tx._cause
+        node = self.nodes[tx._sender]
+        self.before_handler(node, envelope)
+        try:
+            value = self.guarded(work)
+        except Reject:
+            raise
+        except Exception as err:
+            raise self.noted(node, err) from err
+        node.ran[envelope.id] = envelope
+        return value
+
+    def guarded(self, work: Callable[[], Any]) -> Any:
+        """Code inside a transaction."""
+        with guarded():
+            return work()
+
+    def before_handler(self, node: Node, envelope: Envelope) -> None:
+        """Raises Injected or Reject where the schedule says so."""
+        if self.poisoned.get(envelope.id, 0.0) > self.clock.at:
+            raise Injected("simulated: it still fails")
+        ways = (RAISES, POISON) if envelope.is_undo else (RAISES, POISON, REJECTS)
+        if envelope.kind == "event":
+            ways = (RAISES, POISON)
+        way = self.chooser.choose(f"{node.name} handles {said(envelope)}", ways)
+        if way is None:
+            return
+        self.tell(node.name, f"{said(envelope)}: {way}", is_fault=True)
+        if way == REJECTS:
+            raise Reject("simulated: no")
+        self.hurt.add(envelope.id)
+        if way == POISON:
+            self.poisoned[envelope.id] = self.clock.at + FIXED_AFTER_S
+        raise Injected("simulated: a failure")
+
+    def at_outside(self, effect: Effect, name: str) -> str | None:
+        """How a call to the outside goes."""
+        envelope = effect.started.envelope
+        way = self.chooser.choose(
+            f"{effect.node.name} calls {name!r} for {said(envelope)}", effects.WAYS
+        )
+        if way is not None:
+            self.hurt.add(envelope.id)
+            self.tell(effect.node.name, f"{name!r} for {said(envelope)}: {way}", is_fault=True)
+        return way
+
+    def acted(self, effect: Effect, name: str, key: Any) -> None:
+        """The outside has acted."""
+        self.tell(effect.node.name, f"acts outside: {name!r} for {said(effect.started.envelope)}")
+        self.oracles.acted(effect.node, effect.started.envelope, name, key)
+
+    def resource(self, name: str) -> Any:
+        """What ``ctx.resource`` is in this run."""
+        if name not in self._resources:
+            self._resources[name] = resource(self.cast.registry.participants[name])
+        return self._resources[name]
+
+    def noted(self, node: Node, error: Exception) -> Exception:
+        """An error of a handler, told."""
+        if not isinstance(error, (Injected, Reject, effects.OutsideFailed)):
+            self.tell(node.name, f"raises {type(error).__name__}: {error}")
+        return error
+
+    def before_commit(self, node: Node) -> str | None:
+        """How the commit of ``node`` ends."""
+        if not node.is_up:
+            return None
+        way = self.chooser.choose(f"{node.name} {node.doing}", (KILLED, REFUSED, KILLED_AFTER))
+        if way is None:
+            return None
+        self.tell(node.name, f"{node.doing}: {way}", is_fault=True)
+        return _FATES[way]
+
+    def committed(self, node: Node) -> None:
+        self.oracles.committed(node)
+
+    def tell(self, who: str, what: str, is_fault: bool = False) -> None:
+        """A line of the story."""
+        self.story.append(Told(self.clock.at - START, who, what, is_fault))
+
+    def image(self) -> int:
+        """A number for the whole state: equal states go on in equal ways."""
+        parts: list[object] = [self.clock.at, self.broker.image(), tuple(self.away.items())]
+        parts += [len(self._starts), tuple(sorted(self.poisoned.items())), tuple(sorted(self.hurt))]
+        for name, node in self.nodes.items():
+            parts.append((node.is_up, node.was_killed, node.due_at))
+            parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
+            parts += [
+                tuple(node.rows(f"SELECT * FROM {table}")) for table in self.cast.tables[name]
+            ]
+        return hash(tuple(parts))
