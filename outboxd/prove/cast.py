@@ -26,11 +26,12 @@ START = 1_800_000_000.0
 
 
 class Check(msgspec.Struct, frozen=True):
-    """An invariant, ready to be asked."""
+    """An invariant, ready to be asked. ``reads``: the databases that it was seen to read."""
 
     participant: str
     spec: InvariantSpec
     db: Db
+    reads: set[str]
 
 
 class Cast:
@@ -56,7 +57,7 @@ class Cast:
         for connection in self.connections.values():
             connection.execute("COMMIT")
         self.checks = [
-            Check(name, spec, Db(self.connections[name], self._other))
+            self._check(name, spec)
             for name, owner in registry.participants.items()
             for spec in owner.invariants
         ]
@@ -96,11 +97,20 @@ class Cast:
             kind="event" if isinstance(message, Event) else "command",
         )
 
-    def _other(self, name: str) -> Connection:
-        try:
-            return self.connections[name]
-        except KeyError:
-            raise ConfigError(f"the participant {name} is not hosted here") from None
+    def checks_after(self, name: str) -> list[Check]:
+        """The invariants that a commit of ``name`` may break."""
+        return [c for c in self.checks if c.spec.when == "always" and name in c.reads]
+
+    def _check(self, name: str, spec: InvariantSpec) -> Check:
+        reads = {name}
+
+        def other(wanted: str) -> Connection:
+            if wanted not in self.connections:
+                raise ConfigError(f"the participant {wanted} is not hosted here")
+            reads.add(wanted)
+            return self.connections[wanted]
+
+        return Check(name, spec, Db(self.connections[name], other), reads)
 
     def _prepared(self, name: str) -> Connection:
         connection = open_memory()
@@ -147,9 +157,10 @@ def examples_of(registry: Registry) -> list[Message]:
 
 
 def _tables(connection: Connection) -> list[str]:
-    """Its tables, whose rows are the state."""
+    """Its tables, whose rows are the state; what only people read of them is left out."""
     found = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+        "AND name <> 'outboxd_attempt' "
         "ORDER BY name"
     )
     return [name for (name,) in found.fetchall()]

@@ -60,6 +60,9 @@ class Effect:
         self.ends_at = node.world.clock.at + handler.spec.timeout_s
         self._coroutine = self._run()
 
+    def __str__(self) -> str:
+        return said(self.started.envelope)
+
     def go_on(self) -> bool:
         """Runs to the next place where it can be interrupted; returns whether it has ended."""
         self.phase += 1

@@ -68,10 +68,13 @@ class Node:
         self.due_at = NEVER
         self.has_suspects = False
         self.is_unpublished = False
+        self.is_behind = False
+        self.has_sagas = any(owner == name for owner, _ in world.cast.registry.sagas)
         self.effects: list[Effect] = []
         self.ran: dict[str, Envelope] = {}
         self.ended: list[str] = []
         self.doing = ""
+        self._image = (-1, 0)
 
     # Its life.
 
@@ -116,8 +119,10 @@ class Node:
             for feed in world.cast.feeds[self.name]
         }
         was_killed, self.was_killed = self.was_killed, False
+        self.is_behind = was_killed
         for consumer in self.consumers.values():
             driven(consumer.heal())
+            consumer.is_caught_up = not was_killed
         if was_killed:
             for consumer in self.consumers.values():
                 driven(consumer.drain_own())
@@ -164,6 +169,7 @@ class Node:
             if not consumer.is_caught_up and self.world.broker.head(feed) is None:
                 self.doing = "has read to the end of its stream"
                 driven(consumer.read_new())
+        self.is_behind = not all(c.is_caught_up for c in self.consumers.values())
 
     def publish(self) -> None:
         self.doing = "publishes"
@@ -241,6 +247,14 @@ class Node:
 
     def rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, args).fetchall()
+
+    def image(self, tables: list[str]) -> int:
+        """A number for all of its rows, worked out again only after a change."""
+        changes = self.connection.total_changes
+        if self._image[0] != changes:
+            rows = [tuple(self.rows(f"SELECT * FROM {table}")) for table in tables]
+            self._image = (changes, hash(tuple(rows)))
+        return self._image[1]
 
 
 class SimSteps(Steps):

@@ -14,6 +14,7 @@ from outboxd.store.reading import counting
 from . import replaying
 
 if TYPE_CHECKING:
+    from .cast import Check
     from .node import Node
     from .world import World
 
@@ -49,15 +50,19 @@ class Oracles:
                 self._count(node, envelope)
         node.ended.clear()
         node.ran.clear()
-        self.check("always")
+        for check in self._world.cast.checks_after(node.name):
+            self._ask(check)
 
     def check(self, when: str) -> None:
         """The plugins' invariants. Raises Violated."""
         for check in self._world.cast.checks:
             if check.spec.when == when:
-                found = list(check.spec.fn(check.db))
-                if found:
-                    raise Violated(f"{check.participant}: {check.spec.text}", found)
+                self._ask(check)
+
+    def _ask(self, check: Check) -> None:
+        found = list(check.spec.fn(check.db))
+        if found:
+            raise Violated(f"{check.participant}: {check.spec.text}", found)
 
     def acted(self, node: Node, envelope: Envelope, name: str, key: Any) -> None:
         """An effect has acted outside. Raises Violated where a retry uses another key."""
@@ -73,6 +78,8 @@ class Oracles:
 
     def has_moved(self, node: Node) -> bool:
         """Whether a saga of ``node`` has a new row in its journal."""
+        if not node.has_sagas:
+            return False
         count = node.rows("SELECT COUNT(*) FROM outboxd_journal")[0][0]
         before, self._journal[node.name] = self._journal.get(node.name, 0), count
         return bool(count != before)

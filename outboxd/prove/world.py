@@ -137,8 +137,8 @@ class World:
             return found
         able = list(self._able())
         if len(able) > 1:
-            others = tuple(f"{ORDER}{what}" for what, _ in able[1:])
-            way = self.chooser.choose(f"what comes next: {able[0][0]}", others)
+            others = tuple(f"{ORDER}{what()}" for what, _ in able[1:])
+            way = self.chooser.choose(f"what comes next: {able[0][0]()}", others)
             if way is not None:
                 return able[1 + others.index(way)][1]
         if able:
@@ -160,22 +160,25 @@ class World:
                 return self._of(node, lambda node=node: self._publish(node))  # type: ignore[misc]
             if node.has_suspects:
                 return self._of(node, node.examine_suspect)
-            if node.is_up and any(not c.is_caught_up for c in node.consumers.values()):
+            if node.is_behind and node.is_up:
                 ready = [f for f, c in node.consumers.items() if not c.is_caught_up]
                 if all(self.broker.head(feed) is None for feed in ready):
                     return self._of(node, node.catch_up)
         return None
 
-    def _able(self) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _able(self) -> Iterator[tuple[Callable[[], str], Callable[[], None]]]:
         """What may happen now, the usual first: starts, effects, deliveries, what is due."""
         if self._starts:
             name, envelope = self._starts[0]
-            yield f"{name} gets {said(envelope)}", lambda: self._start(name, envelope)
+            yield (
+                lambda: f"{name} gets {said(envelope)}",
+                lambda: self._start(name, envelope),
+            )
         for node in self.nodes.values():
             for effect in node.effects:
                 if effect.is_ready:
                     yield (
-                        f"{node.name} goes on with {said(effect.started.envelope)}",
+                        lambda n=node, e=effect: f"{n.name} goes on with {e}",  # type: ignore[misc]
                         lambda n=node, e=effect: self._go_on(n, e),  # type: ignore[misc]
                     )
         heads = [
@@ -186,12 +189,15 @@ class World:
         ]
         for _, node, feed, body in sorted(heads, key=lambda head: head[0]):
             yield (
-                f"{node.name} reads {said(decode_envelope(body))}",
+                lambda n=node, b=body: f"{n.name} reads {said(decode_envelope(b))}",  # type: ignore[misc]
                 lambda n=node, f=feed, b=body: self._deliver(n, f, b),  # type: ignore[misc]
             )
         for node in self.nodes.values():
             if node.is_up and node.due_at <= self.clock.at:
-                yield f"{node.name} looks at what is due", self._of(node, node.fall_due)
+                yield (
+                    lambda n=node: f"{n.name} looks at what is due",  # type: ignore[misc]
+                    self._of(node, node.fall_due),
+                )
 
     def _of(self, node: Node, act: Callable[[], None]) -> Callable[[], None]:
         def go() -> None:
@@ -527,7 +533,5 @@ class World:
         for name, node in self.nodes.items():
             parts.append((node.is_up, node.was_killed, node.due_at))
             parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
-            parts += [
-                tuple(node.rows(f"SELECT * FROM {table}")) for table in self.cast.tables[name]
-            ]
+            parts.append(node.image(self.cast.tables[name]))
         return hash(tuple(parts))
