@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,6 +46,7 @@ class Cast:
         self.world: World | None = None
         self.connections: dict[str, Connection] = {}
         self.feeds: dict[str, list[Feed]] = {}
+        self.readers: dict[str, list[Feed]] = defaultdict(list)
         self._spec_of: dict[tuple[str, str], HandlerSpec] = {}
         for key, handler in list(registry.handlers.items()):
             self._spec_of[key] = handler.spec
@@ -140,6 +142,8 @@ class Cast:
                 deliveries[name].follow(connection, publisher, said)
                 publishers.append(publisher)
             self.feeds[name] = feeds_of(name, publishers)
+            for feed in self.feeds[name]:
+                self.readers[feed.stream].append(feed)
 
     def _played(self, spec: HandlerSpec) -> Any:
         def play(tx: Any, message: Any) -> Any:

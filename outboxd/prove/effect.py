@@ -107,7 +107,7 @@ class Effect:
             message = decode_data(started.envelope.data, handler.message)
             value = await handler.spec.fn(context, message)
         except NotCommitted:
-            node.world.give_back(self)
+            node.world.give_back(node, self.n)
             return
         except Exception as err:
             await steps.failed(node.world.noted(node, err))
@@ -115,7 +115,7 @@ class Effect:
         try:
             await steps.finished(value)
         except NotCommitted:
-            node.world.give_back(self)
+            node.world.give_back(node, self.n)
 
 
 class _Outside:

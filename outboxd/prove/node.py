@@ -17,7 +17,7 @@ from outboxd.effects import Steps
 from outboxd.errors import Unavailable
 from outboxd.message import Envelope, decode_envelope, events_stream, in_stream
 from outboxd.quarantine import Quarantine
-from outboxd.relay import Relay
+from outboxd.relay import SETTLE_S, Relay
 from outboxd.store import meta
 from outboxd.store.connection import Connection
 from outboxd.store.control import Request
@@ -65,10 +65,12 @@ class Node:
         self.database = MemoryDatabase(name, connection, self)
         self.is_up = False
         self.was_killed = False
+        self.was_stopped = False
         self.due_at = NEVER
         self.has_suspects = False
         self.is_unpublished = False
         self.is_behind = False
+        self.to_heal: list[Consumer] = []
         self.has_sagas = any(owner == name for owner, _ in world.cast.registry.sagas)
         self.effects: list[Effect] = []
         self.ran: dict[str, Envelope] = {}
@@ -98,7 +100,7 @@ class Node:
         committer.after[:] = [self.relay.offer, self._hear]
         self.doing = "starts"
         if self.was_killed:
-            self._write(lambda cx: self.delivery.opened(cx, was_clean=False))
+            self._open()
             self.due_at = world.clock.at
         driven(self.relay.open(self._write(lambda cx: meta.identity(cx, world.clock.at))))
         self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
@@ -118,15 +120,34 @@ class Node:
             )
             for feed in world.cast.feeds[self.name]
         }
-        was_killed, self.was_killed = self.was_killed, False
-        self.is_behind = was_killed
+        self.is_behind, self.was_killed, self.was_stopped = self.was_killed, False, False
         for consumer in self.consumers.values():
-            driven(consumer.heal())
-            consumer.is_caught_up = not was_killed
-        if was_killed:
-            for consumer in self.consumers.values():
-                driven(consumer.drain_own())
-            self.has_suspects = self.delivery.holding.lanes.suspect() is not None
+            consumer.is_caught_up = not self.is_behind
+        self.has_suspects = self.delivery.holding.lanes.suspect() is not None
+        self.to_heal = list(self.consumers.values())
+        self.heal()
+
+    def _open(self) -> None:
+        """The first transaction after a kill; if it fails, the start has failed."""
+        try:
+            self._write(lambda cx: self.delivery.opened(cx, was_clean=False))
+        except BaseException:
+            self.kill()
+            raise
+
+    def heal(self) -> None:
+        """Finds its groups, says what it holds, takes what it had read before."""
+        self.doing = "looks at what it had read"
+        while self.to_heal:
+            driven(self.to_heal[0].heal())
+            driven(self.to_heal[0].drain_own())
+            self.to_heal.pop(0)
+
+    def lose_broker(self) -> None:
+        """Broker or disk was away, or the broker lost what it had."""
+        self.relay.lost()
+        self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
+        self.to_heal = list(self.consumers.values())
 
     def kill(self) -> None:
         """kill -9: what is in memory is gone, effects stop where they are."""
@@ -136,16 +157,17 @@ class Node:
     def restart(self) -> None:
         """A clean stop: running effects are given back, then memory goes."""
         for effect in self.effects:
-            self._write(lambda cx, n=effect.n: self.delivery.release(cx, n))  # type: ignore[misc]
+            self.release(effect.n)
         self._forget()
+        self.was_stopped = True
         self.due_at = self.world.clock.at
 
     def _forget(self) -> None:
         for effect in self.effects:
             effect.close()
         self.effects.clear()
-        self.ended.clear()
-        self.ran.clear()
+        self.to_heal.clear()
+        self.rolled_back()
         if self.is_up:
             for saga_id in list(self.delivery.conductor.book._live):
                 self.delivery.conductor.book.forget(saga_id)
@@ -206,6 +228,9 @@ class Node:
         self.doing = f"tries {said(started.envelope)} again"
         self._commit(lambda cx: self.delivery.run(cx, started.held.n))
 
+    def release(self, n: int) -> None:
+        self._commit(lambda cx: self.delivery.release(cx, n))
+
     def apply(self, request: Request) -> None:
         """An operator's request. Raises Refused."""
         self.doing = f"applies {request.kind} {request.target}".rstrip()
@@ -244,6 +269,26 @@ class Node:
     @property
     def is_settled(self) -> bool:
         return not self.is_up or self.relay.is_settled
+
+    def numbers(self) -> tuple[tuple[int, int], ...]:
+        """How far its streams are held and published."""
+        return tuple((p.accepted, p.published) for p in self.relay.progress.values())
+
+    def looks_at(self) -> float:
+        """When its relay finds that the end of a stream was lost, or deletes what is settled."""
+        if not self.is_up or self.relay.is_settled:
+            return NEVER
+        broker = self.world.broker
+        lost = [
+            progress.moved_at + progress.quiet_s
+            for stream, progress in self.relay.progress.items()
+            if not progress.is_settled
+            and all(broker.head(feed) is None for feed in self.world.cast.readers[stream])
+        ]
+        soon = self.world.clock.at + SETTLE_S
+        if not lost:
+            return soon if all(p.is_settled for p in self.relay.progress.values()) else NEVER
+        return max(soon, min(lost))
 
     def rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, args).fetchall()

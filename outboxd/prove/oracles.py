@@ -36,8 +36,7 @@ class Oracles:
         self._handled: dict[tuple[str, str], int] = {}
         self._last: dict[tuple[str, str, str, str | None], tuple[int, str]] = {}
         self._keys: dict[tuple[str, str, str], set[Any]] = defaultdict(set)
-        self._acted: set[str] = set()
-        self._recorded: set[tuple[str, str, str]] = set()
+        self._begun: set[str] = set()
         self._journal: dict[str, int] = {}
 
     # While it runs.
@@ -69,12 +68,15 @@ class Oracles:
         step = envelope.undoes or envelope.id
         keys = self._keys[node.name, step, f"{envelope.kind} {name}"]
         keys.add(key)
-        self._acted.add(envelope.id)
         if len(keys) > 1:
             raise Violated(
                 f"{node.name} repeats {name!r} for one message with another idempotency key",
                 [f"{envelope.id}: {', '.join(sorted(map(repr, keys)))}"],
             )
+
+    def began(self, envelope: Envelope) -> None:
+        """An effect was begun: from now on nobody knows whether it acted, until it says so."""
+        self._begun.add(envelope.id)
 
     def has_moved(self, node: Node) -> bool:
         """Whether a saga of ``node`` has a new row in its journal."""
@@ -190,7 +192,7 @@ class Oracles:
             done = self._handled.get((call.to, call.message_id), 0)
             undone = self._handled.get((call.to, undo_id(saga_id, call.pos)), 0)
             must = call.has_undo and done and (state != "completed" or call.end != "ok")
-            may = call.has_undo and (must or (call.message_id in self._acted and call.end != "ok"))
+            may = call.has_undo and (must or (call.message_id in self._begun and call.end != "ok"))
             what = f"{call.name} (step {call.pos}) of {saga_id}, which ended {state}"
             if must and not undone:
                 raise Violated("what was done was not undone", [what])

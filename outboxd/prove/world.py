@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from outboxd.batch import NEVER, Started
-from outboxd.consumer import Consumer
 from outboxd.errors import Refused, Reject, Unavailable
 from outboxd.message import Envelope, decode_envelope
 from outboxd.store.control import Request
@@ -26,7 +25,7 @@ from .choices import ORDER, Chooser
 from .effect import Effect
 from .fakes import resource
 from .guard import OutsideTouched, guarded
-from .node import Node, driven, said
+from .node import Node, said
 from .oracles import Oracles, Violated
 from .store import Killed
 
@@ -145,17 +144,19 @@ class World:
             return able[0][1]
         for node in self.nodes.values():
             if node.is_up and not node.is_settled and not node.is_unpublished:
-                before = self._unsettled(node)
+                before = node.numbers()
                 self._do(self._of(node, node.watch))
-                if not node.is_up or self._unsettled(node) != before or node.is_unpublished:
+                if not node.is_up or node.numbers() != before or node.is_unpublished:
                     return lambda: None
         return None
 
     def _urgent(self) -> Callable[[], None] | None:
         """What nobody could see the order of, in its usual one."""
         for node in self.nodes.values():
-            if node.was_killed:
+            if node.was_killed or node.was_stopped:
                 return self._of(node, node.start)
+            if node.to_heal:
+                return self._of(node, node.heal)
             if node.is_unpublished:
                 return self._of(node, lambda node=node: self._publish(node))  # type: ignore[misc]
             if node.has_suspects:
@@ -215,10 +216,8 @@ class World:
             self.tell(node.name, "is killed", is_fault=True)
         except (Unavailable, NoGroup):
             if node.is_up:
-                node.relay.lost()
+                node.lose_broker()
                 node.due_at = min(node.due_at, self.clock.at)
-                for consumer in node.consumers.values():
-                    self._heal(node, consumer)
         except OutsideTouched as err:
             raise Violated(
                 f"{node.name} touches the world outside inside a transaction: {err}",
@@ -226,13 +225,6 @@ class World:
             ) from err
         if node.is_up and node not in self._moved:
             self._moved.append(node)
-
-    def _heal(self, node: Node, consumer: Consumer) -> None:
-        try:
-            driven(consumer.heal())
-            driven(consumer.drain_own())
-        except Killed:
-            node.kill()
 
     def _do(self, action: Callable[[], None]) -> None:
         action()
@@ -278,15 +270,9 @@ class World:
             self.broker.serial.clear()
             for other in self.nodes.values():
                 if other.is_up:
-                    self._lose_broker(other)
+                    other.lose_broker()
         elif way == KILLED_PUBLISHED:
             raise Killed
-
-    def _lose_broker(self, node: Node) -> None:
-        node.relay.lost()
-        node.is_unpublished = any(p.published < p.last for p in node.relay.progress.values())
-        for consumer in node.consumers.values():
-            self._heal(node, consumer)
 
     def _go_on(self, node: Node, effect: Effect) -> None:
         def act() -> None:
@@ -303,15 +289,22 @@ class World:
         """An attempt was committed as begun: an effect goes on its way, a def handler runs now."""
         if started.handler is not None:
             node.effects.append(Effect(node, started))
-        else:
+            self.oracles.began(started.envelope)
+            return
+        try:
             node.run(started)
+        except Unavailable:
+            self.give_back(node, started.held.n)
 
-    def give_back(self, effect: Effect) -> None:
-        """The disk refused an effect's step: its attempt is not counted."""
-        node = effect.node
-        node.doing = "gives an attempt back"
-        node.database.transact(lambda cx: node.delivery.release(cx, effect.n))
-        node.due_at = self.clock.at
+    def give_back(self, node: Node, n: int) -> None:
+        """The disk refused a step of an attempt: it is not counted, as in ``Effects``."""
+        while True:
+            node.doing = "gives an attempt back"
+            try:
+                node.release(n)
+                return
+            except Unavailable:
+                continue
 
     def _intervene(self, node: Node) -> None:
         """After each move of a saga: an operator may cancel it, its memory may go."""
@@ -357,7 +350,7 @@ class World:
             min((n.due_at for n in self.nodes.values() if n.is_up), default=NEVER),
             min(self.away.values(), default=NEVER),
             min((e.ends_at for n in self.nodes.values() for e in n.effects), default=NEVER),
-            min((self._look_at(n) for n in self.nodes.values()), default=NEVER),
+            min((n.looks_at() for n in self.nodes.values()), default=NEVER),
         )
         if at == NEVER or (until is not None and at > until):
             self.clock.at = max(self.clock.at, until or 0.0)
@@ -385,13 +378,6 @@ class World:
                 self._end(node, effect)
 
         self._with(node, act)
-
-    def _look_at(self, node: Node) -> float:
-        """When an unsettled relay looks whether the end of a stream was lost, or deletes."""
-        return self.clock.at + 0.1 if node.is_up and not node.is_settled else NEVER
-
-    def _unsettled(self, node: Node) -> tuple[tuple[int, int], ...]:
-        return tuple((p.accepted, p.published) for p in node.relay.progress.values())
 
     def _next_deadline(self) -> float:
         found = [
@@ -531,7 +517,7 @@ class World:
         parts: list[object] = [self.clock.at, self.broker.image(), tuple(self.away.items())]
         parts += [len(self._starts), tuple(sorted(self.poisoned.items())), tuple(sorted(self.hurt))]
         for name, node in self.nodes.items():
-            parts.append((node.is_up, node.was_killed, node.due_at))
+            parts.append((node.is_up, node.was_killed, node.was_stopped, node.due_at))
             parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
             parts.append(node.image(self.cast.tables[name]))
         return hash(tuple(parts))
