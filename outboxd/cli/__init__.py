@@ -29,6 +29,7 @@ _VERSION = "%(version)s"
         "audit": "audit:audit",
         "trust": "trust:trust",
         "plugin": "plugin:plugin",
+        "prove": "prove:prove",
         "config": "config:config",
         "bench": "bench:bench",
     },

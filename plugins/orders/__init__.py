@@ -86,6 +86,11 @@ def complete_order(tx: Tx, order_id: str, shipment: str) -> None:
     )
 
 
+orders.example(
+    PlaceOrder(order_id="o-1", email="ada@example", sku="mug", quantity=1, cents=1500, zone="DE")
+)
+
+
 @orders.invariant("every order ended", when="idle")
 def all_ended(db: Db) -> Iterable[str]:
     """Nothing under way means nothing half done."""

@@ -1,0 +1,179 @@
+"""``outboxd prove``: explores what may go wrong with the plugins' sagas; exit 1 on a violation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outboxd.settings import Settings
+
+from . import exits
+from .hosting import chosen, registry_of
+from .options import with_output, with_settings
+from .output import Output
+
+if TYPE_CHECKING:
+    from outboxd.message import Message
+    from outboxd.prove.explore import Tally
+    from outboxd.registry import Registry
+
+
+@click.command()
+@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
+@click.option(
+    "--faults",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0, 4),
+    help="At most so many failures in each systematic schedule.",
+)
+@click.option(
+    "--start",
+    "starts",
+    multiple=True,
+    nargs=2,
+    metavar="TYPE JSON",
+    help="A message that starts a saga, instead of the plugins' examples; repeatable.",
+)
+@click.option(
+    "--instances",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 5),
+    help="Sagas at once, for races between them.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Of the random schedules: the same one, the same schedules.",
+)
+@click.option(
+    "--random",
+    "random_s",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds for random schedules after the systematic ones.",
+)
+@click.option(
+    "--limit",
+    "limit_s",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Seconds for everything.",
+)
+@click.option(
+    "--horizon",
+    "horizon_d",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0.001),
+    help="Virtual days after which a saga is taken to wait for ever.",
+)
+@click.option(
+    "--out",
+    "folder",
+    default=Path(".outboxd-prove"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where a violation and its test are written.",
+)
+@with_settings
+@with_output
+def prove(
+    settings: Settings, out: Output, names: tuple[str, ...], folder: Path, **options: Any
+) -> None:
+    """Explore every failure path of the sagas against the invariants.
+
+    Runs the plugins' real code in a simulated world: virtual time, databases and broker in memory,
+    and at every step whatever may go wrong there: processes killed, messages lost, repeated and
+    late, handlers that fail, operators that cancel. No daemon and no broker are needed.
+
+    \b
+      outboxd prove
+      outboxd prove plugins.orders plugins.payments --faults 1
+      outboxd prove shop.py --start PlaceOrder '{"order_id": "1", "cents": 5}'
+    """
+    from outboxd.prove import report, session
+
+    plugins = chosen(names, settings)
+    registry = registry_of(plugins)
+    starts = [_message(registry, name, text) for name, text in options.pop("starts")]
+    horizon_s = options.pop("horizon_d") * 86_400
+    line = _Line(out)
+    proof = session.prove(
+        registry, starts, session.Settings(horizon_s=horizon_s, **options), line.show
+    )
+    line.end()
+    if out.is_json:
+        out.document(report.document(proof))
+    else:
+        _print(out, proof, report)
+    if proof.found is not None:
+        data, test = report.write(proof, proof.found, plugins, folder)
+        out.say(f"the schedule is in {data}, a test that reproduces it in {test}")
+        raise exits.Stop(exits.FAILED)
+
+
+def _print(out: Output, proof: Any, report: Any) -> None:
+    for text in report.bounds(proof):
+        out.line(text)
+    out.line(report.speed(proof))
+    if proof.found is None:
+        out.line(out.painted("everything holds", "green", bold=True))
+        return
+    out.line("")
+    for text in report.violation(proof.found):
+        is_bad = text.startswith("VIOLATED") or "✗" in text
+        out.line(out.painted(text, "red") if is_bad else text)
+
+
+def _message(registry: Registry, name: str, text: str) -> Message:
+    """Raises ConfigError for an unknown type, NotFound never; for bad JSON, with its place."""
+    from outboxd.errors import ConfigError
+    from outboxd.message import decode_data
+
+    kind = registry.messages.get(name)
+    if kind is None:
+        near = registry.nearest(name)
+        raise ConfigError(
+            f"no plugin knows a message {name}", hint=f"did you mean {near}?" if near else None
+        )
+    message: Message = decode_data(text.encode(), kind)
+    return message
+
+
+class _Line:
+    """The progress line, where there is a terminal."""
+
+    def __init__(self, out: Output) -> None:
+        self._is_shown = sys.stderr.isatty() and not out.is_json
+        self._began = time.monotonic()
+        self._what = ""
+        self._what_began = 0.0
+
+    def show(self, what: str, tally: Tally) -> None:
+        """Draws over what was drawn before."""
+        if not self._is_shown:
+            return
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._what_began = what, now
+        done = tally.covered + tally.random
+        share = f" {done * 100 // max(tally.total, done):>3} %" if tally.total else ""
+        per_s = done / max(now - self._what_began, 0.001)
+        text = f"{what}:{share} {done:,} schedules, {per_s:,.0f}/s, {now - self._began:.0f} s"
+        sys.stderr.write(f"\r\x1b[K{text[:78]}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,167 @@
+"""What a proof says: its bounds in honest words, a violation as a story, and a test of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from outboxd.clock import in_words
+
+from .explore import Found, Tally
+from .session import Part, Proof
+from .world import Told
+
+
+def bounds(proof: Proof) -> list[str]:
+    """What was explored, line by line."""
+    return [f"{part.what}: {_covered(part.tally)}" for part in proof.parts]
+
+
+def _covered(tally: Tally) -> str:
+    if tally.random:
+        return f"{tally.random:,} random schedules with up to 6 failures; no proof beyond them"
+    many = "failure" if tally.faults == 1 else "failures"
+    if not tally.is_complete:
+        return (
+            f"{tally.covered:,} of at least {tally.total:,} schedules with at most "
+            f"{tally.faults} {many}; stopped by the time limit"
+        )
+    equal = f", {tally.equal:,} of them led to a state explored already" if tally.equal else ""
+    return (
+        f"all {tally.covered:,} schedules with at most {tally.faults} {many}{equal}; "
+        "not proved beyond"
+    )
+
+
+def speed(proof: Proof) -> str:
+    """How fast it went."""
+    ran = sum(part.tally.ran + part.tally.random for part in proof.parts)
+    covered = sum(part.tally.covered + part.tally.random for part in proof.parts)
+    per_s = covered / max(proof.took_s, 1e-9)
+    return f"{covered:,} schedules ({ran:,} run) in {in_words(proof.took_s)}, {per_s:,.0f} a second"
+
+
+def story(told: Sequence[Told]) -> list[str]:
+    """A run as a timeline; failures are marked."""
+    wide = max((len(line.who) for line in told), default=0)
+    return [
+        f"{_moment(line.at):>10} {'✗' if line.is_fault else ' '} {line.who:<{wide}}  {line.what}"
+        for line in told
+    ]
+
+
+def _moment(at: float) -> str:
+    return f"+{at:.2f}s" if at < 120 else f"+{in_words(at)}"
+
+
+def violation(found: Found) -> list[str]:
+    """What does not hold, the failures that lead there, and the story."""
+    lines = [f"VIOLATED  {found.rule}"]
+    lines += [f"          {detail}" for detail in found.details[:20]]
+    count = len(found.plan)
+    lines += ["", f"It takes {count or 'no'} failure{'' if count == 1 else 's'}:"]
+    lines += [
+        f"  {n}. {at}: {way}"
+        for n, (at, (_, way)) in enumerate(zip(found.points, found.plan, strict=True), 1)
+    ]
+    return [*lines, "", *story(found.story), f"{'':>10} ✗ {found.rule}"]
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """A violation as a file: all that is needed to see it again."""
+
+    rule: str
+    plugins: list[str]
+    starts: list[dict[str, Any]]
+    schedule: list[tuple[int, str]]
+    seed: int
+    details: list[str]
+    story: list[str]
+
+
+def saved(proof: Proof, found: Found, plugins: Sequence[str]) -> Saved:
+    return Saved(
+        rule=found.rule,
+        plugins=list(plugins),
+        starts=[
+            {"type": envelope.type, "data": json.loads(bytes(envelope.data))}
+            for _, envelope in found.starts
+        ],
+        schedule=list(found.plan),
+        seed=proof.seed,
+        details=found.details,
+        story=story(found.story),
+    )
+
+
+_TEST = '''"""Reproduces a violation that `outboxd prove` found: {rule}."""
+
+from outboxd.testing import followed
+
+PLUGINS = {plugins}
+STARTS = {starts}
+SCHEDULE = {schedule}
+
+
+def test_{name}() -> None:
+    """{rule}"""
+    followed(PLUGINS, STARTS, SCHEDULE)
+'''
+
+
+def as_test(what: Saved) -> str:
+    """A pytest module that fails as long as the violation is there."""
+    words = "".join(c if c.isalnum() else "_" for c in what.rule.lower())
+    name = "_".join(word for word in words.split("_") if word)[:70]
+    return _TEST.format(
+        rule=what.rule.replace('"', "'"),
+        plugins=_pretty(what.plugins),
+        starts=_pretty([(start["type"], start["data"]) for start in what.starts]),
+        schedule=_pretty([tuple(step) for step in what.schedule]),
+        name=name,
+    )
+
+
+def _pretty(values: Sequence[Any]) -> str:
+    return "[" + "".join(f"\n    {value!r}," for value in values) + ("\n]" if values else "]")
+
+
+def write(proof: Proof, found: Found, plugins: Sequence[str], folder: Path) -> tuple[Path, Path]:
+    """Writes the file with the schedule and the test; returns their paths."""
+    what = saved(proof, found, plugins)
+    data = folder / "violation.json"
+    test = folder / "test_violation.py"
+    folder.mkdir(parents=True, exist_ok=True)
+    data.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=2) + b"\n")
+    test.write_text(as_test(what))
+    return data, test
+
+
+def document(proof: Proof) -> dict[str, Any]:
+    """The proof for ``--json``."""
+    found = proof.found
+    return {
+        "holds": found is None,
+        "seed": proof.seed,
+        "took_s": round(proof.took_s, 3),
+        "parts": [_part(part) for part in proof.parts],
+        "violation": None
+        if found is None
+        else {
+            "rule": found.rule,
+            "details": found.details,
+            "schedule": [
+                {"point": at, "at": what, "way": way}
+                for what, (at, way) in zip(found.points, found.plan, strict=True)
+            ],
+            "story": [msgspec.to_builtins(line) for line in found.story],
+        },
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {"what": part.what, **msgspec.to_builtins(part.tally), "covered": part.tally.covered}

@@ -1,0 +1,131 @@
+"""One proof: which schedules are gone through, in which order, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from outboxd.errors import ConfigError
+from outboxd.message import Message
+from outboxd.registry import Registry
+
+from .cast import Cast, examples_of
+from .explore import Explorer, Found, Tally, undisturbed
+from .world import HORIZON_S
+
+RACE_FAULTS = 1
+"""Failures beside which several sagas at once are explored in every order."""
+
+RANDOM_RUNS = 1_000_000
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """``faults``: at most so many in each systematic schedule; ``seed`` and ``random_s``: of the
+    random ones after them; ``instances``: sagas at once for each example; ``limit_s``: real seconds
+    for all of it; ``horizon_s``: virtual seconds after which a saga is taken to wait for ever.
+    """
+
+    faults: int = 2
+    seed: int = 0
+    random_s: float = 5.0
+    instances: int = 2
+    limit_s: float = 600.0
+    horizon_s: float = HORIZON_S
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of a proof: what was started, and what was gone through."""
+
+    what: str
+    tally: Tally
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What came of it. ``found``: the first violation; ``took_s``: real seconds."""
+
+    found: Found | None
+    parts: list[Part]
+    seed: int
+    took_s: float
+
+
+def prove(
+    registry: Registry,
+    starts: Sequence[Message] = (),
+    settings: Settings | None = None,
+    tell: Callable[[str, Tally], None] = lambda what, tally: None,
+) -> Proof:
+    """Explores what may become of ``starts``, or of the participants' own examples.
+
+    1. Each start alone, every schedule with at most ``faults`` failures.
+    2. Several instances of each at once, in every order and with one failure.
+    3. All of them together, in random schedules.
+
+    Raises ConfigError if there is nothing to start.
+    """
+    settings = settings or Settings()
+    messages = list(starts) or examples_of(registry)
+    if not messages:
+        raise ConfigError(
+            "there is no message to start a saga with",
+            hint="call `participant.example(PlaceOrder(…))` in the plugin, or give --start",
+        )
+    began = time.monotonic()
+    ends_at = began + settings.limit_s
+    parts: list[Part] = []
+    cast = Cast(registry)
+
+    def explore(what: str, until: float, work: Callable[[Explorer], Found | None]) -> Found | None:
+        explorer = Explorer(
+            cast,
+            horizon_s=settings.horizon_s,
+            tell=lambda tally: tell(what, tally),
+            ends_at=min(ends_at, until),
+        )
+        found = work(explorer)
+        parts.append(Part(what, explorer.tally))
+        return found
+
+    try:
+        with undisturbed():
+            found = _all_parts(messages, settings, explore)
+    finally:
+        cast.close()
+    return Proof(found, parts, settings.seed, time.monotonic() - began)
+
+
+def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) -> Found | None:
+    for message in messages:
+        name = type(message).__name__
+        found: Found | None = explore(
+            name, float("inf"), lambda e, m=message: e.systematic([m], settings.faults)
+        )
+        if found is not None:
+            return found
+    if settings.instances > 1:
+        for message in messages:
+            copies = [copied(message, n) for n in range(settings.instances)]
+            what = f"{settings.instances} of {type(message).__name__} at once"
+            faults = min(RACE_FAULTS, settings.faults)
+            found = explore(what, float("inf"), lambda e, c=copies, f=faults: e.systematic(c, f))
+            if found is not None:
+                return found
+    crowd = [copied(m, n) for m in messages for n in range(settings.instances)]
+    until = time.monotonic() + settings.random_s
+    found = explore(
+        "all at once, at random", until, lambda e: e.random(crowd, settings.seed, RANDOM_RUNS)
+    )
+    return found
+
+
+def copied(message: Message, number: int) -> Message:
+    """A further start like ``message``, with a key of its own; the first is ``message`` itself."""
+    field = message.__outboxd__.key
+    if number == 0 or field is None:
+        return message
+    key = getattr(message, field)
+    other = key + number if isinstance(key, int) else f"{key}-{number + 1}"
+    return msgspec.structs.replace(message, **{field: other})  # type: ignore[type-var]  # a Struct
