@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from outboxd.batch import NEVER, Started
-from outboxd.errors import Refused, Reject, Unavailable
+from outboxd.errors import Reject, Unavailable
 from outboxd.message import Envelope, decode_envelope
-from outboxd.store.control import Request
 from outboxd.stream import NoGroup
 
 from . import effect as effects
@@ -26,6 +25,7 @@ from .effect import Effect
 from .fakes import resource
 from .guard import OutsideTouched, guarded
 from .node import Node, said
+from .operator import Operator
 from .oracles import Oracles, Violated
 from .store import Killed
 
@@ -40,9 +40,6 @@ POISON = "its handler fails until somebody fixes it"
 REJECTS = "its handler says no"
 KILLED_PUBLISHED = "the process is killed after it published"
 EMPTIED = "the broker loses everything"
-CANCEL = "an operator cancels"
-EVICTED = "the process is stopped and started"
-DISCARD = "the operator discards it"
 
 _FATES = {KILLED: "killed", REFUSED: "refused", KILLED_AFTER: "killed after"}
 
@@ -82,6 +79,7 @@ class World:
         self.story: list[Told] = []
         self.nodes = {name: Node(self, name, cx) for name, cx in cast.connections.items()}
         self.oracles = Oracles(self)
+        self.operator = Operator(self)
         self.hurt: set[str] = set()
         self.poisoned: dict[str, float] = {}
         self.replayed: set[str] = set()
@@ -91,8 +89,6 @@ class World:
         self._starts = list(starts)
         self._resources: dict[str, Any] = {}
         self._horizon = START + horizon_s
-        self._requests = 0
-        self._replays: dict[tuple[str, int], int] = {}
         self._moved: list[Node] = []
         self._is_open = False
 
@@ -124,7 +120,7 @@ class World:
             action = self._next()
             if action is not None:
                 self._do(action)
-            elif not self._let_time_pass(until) and (until is not None or not self._operate()):
+            elif not self._let_time_pass(until) and (until is not None or not self.operator.look()):
                 return
             self.checkpoint()
 
@@ -202,11 +198,11 @@ class World:
 
     def _of(self, node: Node, act: Callable[[], None]) -> Callable[[], None]:
         def go() -> None:
-            self._with(node, act)
+            self.with_(node, act)
 
         return go
 
-    def _with(self, node: Node, act: Callable[[], None]) -> None:
+    def with_(self, node: Node, act: Callable[[], None]) -> None:
         """Something happens to a participant: it may die of it, or find broker or disk away."""
         try:
             node.start()
@@ -231,7 +227,7 @@ class World:
         moved, self._moved = self._moved, []
         for node in moved:
             if node.is_up and self.oracles.has_moved(node):
-                self._intervene(node)
+                self.operator.intervene(node)
 
     # Actions.
 
@@ -239,7 +235,7 @@ class World:
         self._starts.pop(0)
         self.tell(name, f"gets {said(envelope)} from outside")
         node = self.nodes[name]
-        self._with(node, lambda: node.submit(envelope))
+        self.with_(node, lambda: node.submit(envelope))
         if node.was_killed and not self.oracles.has_started(node, envelope):
             self._starts.append((name, envelope))  # whoever sends tries again
 
@@ -259,7 +255,7 @@ class World:
                 self.tell("broker", f"{said(envelope)} to {node.name}: {TWICE}", is_fault=True)
                 self.broker.repeat(feed)
         self.tell(node.name, f"reads {said(envelope)}")
-        self._with(node, lambda: node.take(feed, body))
+        self.with_(node, lambda: node.take(feed, body))
 
     def _publish(self, node: Node) -> None:
         node.publish()
@@ -279,7 +275,7 @@ class World:
             if effect.go_on():
                 self._end(node, effect)
 
-        self._with(node, act)
+        self.with_(node, act)
 
     def _end(self, node: Node, effect: Effect) -> None:
         if effect in node.effects:
@@ -305,42 +301,6 @@ class World:
                 return
             except Unavailable:
                 continue
-
-    def _intervene(self, node: Node) -> None:
-        """After each move of a saga: an operator may cancel it, its memory may go."""
-        sagas = self.oracles.cancellable(node)
-        ways = (*(f"{CANCEL} {saga}" for saga in sagas), EVICTED)
-        way = self.chooser.choose(f"{node.name} has moved a saga", ways)
-        if way is None:
-            return
-        self.tell(node.name, way, is_fault=True)
-        if way == EVICTED:
-            self._with(node, node.restart)
-            return
-        self._request(node, "saga.cancel", way.removeprefix(f"{CANCEL} "))
-
-    def _request(self, node: Node, kind: str, target: str, letters: Sequence[int] = ()) -> None:
-        self._requests += 1
-        request = Request(
-            id=f"op-{self._requests}",
-            at=self.clock.at,
-            kind=kind,
-            participant=node.name,
-            target=target,
-            args=msgspec.json.encode({"letters": list(letters)} if letters else {}),
-            who="prove",
-            reason="simulated",
-        )
-
-        def act() -> None:
-            try:
-                node.apply(request)
-            except Refused as err:
-                self.tell(node.name, f"refuses {kind} {target}: {err.message}")
-
-        self._with(node, act)
-        if node.was_killed:
-            self._with(node, act)  # control.db still has it
 
     # Time.
 
@@ -377,7 +337,7 @@ class World:
             if effect.time_out():
                 self._end(node, effect)
 
-        self._with(node, act)
+        self.with_(node, act)
 
     def _next_deadline(self) -> float:
         found = [
@@ -387,46 +347,6 @@ class World:
             if at is not None
         ]
         return min(found, default=self.clock.at + 60.0) + 1.0
-
-    # The operator.
-
-    def _operate(self) -> bool:
-        """All is quiet: replays what died, as after a fix. False if there is nothing to do."""
-        acted = False
-        self.poisoned.clear()
-        for node in self.nodes.values():
-            for n, message_id, said_type, error in node.rows(
-                "SELECT n, id, type, error FROM outboxd_dead WHERE state = 'dead' ORDER BY n"
-            ):
-                self._on_letter(node, n, message_id, f"{said_type}: {error}")
-                acted = True
-            for saga_id, kind, detail in node.rows(
-                "SELECT id, stuck, detail FROM outboxd_saga WHERE state = 'stuck' "
-                "AND stuck NOT IN ('letter', 'undo')"
-            ):
-                if kind != "forward":
-                    raise Violated(f"{saga_id} is stuck: {kind}", str(detail).splitlines()[-6:])
-                self.tell(node.name, f"an operator retries {saga_id}")
-                self._count_replay(node, hash(saga_id), saga_id)
-                self._request(node, "saga.retry", saga_id)
-                acted = True
-        return acted
-
-    def _on_letter(self, node: Node, n: int, message_id: str, error: str) -> None:
-        name = f"{node.name}/d-{n}"
-        if message_id not in self.hurt:
-            raise Violated(f"{message_id} became the dead letter {name}", [error])
-        self._count_replay(node, n, name)
-        self.replayed.add(message_id)
-        way = self.chooser.choose(f"the operator looks at {name}", (DISCARD,))
-        kind = "dead.replay" if way is None else "dead.discard"
-        self.tell("operator", f"{'replays' if way is None else 'discards'} {name}", way is not None)
-        self._request(node, kind, "", [n])
-
-    def _count_replay(self, node: Node, n: int, name: str) -> None:
-        count = self._replays[node.name, n] = self._replays.get((node.name, n), 0) + 1
-        if count > 3:
-            raise Violated(f"{name} fails again and again, though nothing hurts it any more", [])
 
     # What the parts of a participant ask of the world.
 
@@ -516,6 +436,7 @@ class World:
         """A number for the whole state: equal states go on in equal ways."""
         parts: list[object] = [self.clock.at, self.broker.image(), tuple(self.away.items())]
         parts += [len(self._starts), tuple(sorted(self.poisoned.items())), tuple(sorted(self.hurt))]
+        parts.append(self.operator.memory)
         for name, node in self.nodes.items():
             parts.append((node.is_up, node.was_killed, node.was_stopped, node.due_at))
             parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
