@@ -17,7 +17,7 @@ import msgspec
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
-from .message import decode_data, decode_envelope, reply_type
+from .message import Undecodable, decode_data, decode_envelope, reply_type
 from .registry import Registry
 from .saga import Call, Instance, Recorded, Run, Saga, Step
 from .store import journal
@@ -195,20 +195,38 @@ class Book:
         """The saga's coroutine, from memory or rebuilt. Raises CodeChanged if it no longer fits."""
         if live.instance is not None:
             return live.instance
-        row = live.row
-        kind = self._registry.saga_named(self.name, row.name)
-        if kind is None:
-            raise CodeChanged(0, f"saga {row.name}", "no such saga")
-        message = decode_data(decode_envelope(row.start).data, kind.message)
-        instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
-        recorded, open_step = _recorded(journal.rows(batch.connection, row.id))
-        moved = driver.replay(instance, row.started_at, recorded, _decoded)
-        if open_step is not None:
-            if not isinstance(moved, Step):
-                raise CodeChanged(open_step.pos, f"{open_step.kind} {open_step.name}", "the end")
-            driver.check(moved, open_step.pos, open_step.kind, open_step.name, open_step.mark)
-        live.instance = instance
-        return instance
+        rows = journal.rows(batch.connection, live.row.id)
+        live.instance = rebuilt(self._registry, self.name, live.row, rows)
+        return live.instance
+
+
+def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[JournalRow]) -> Instance:
+    """A saga's coroutine from its journal, without effects. Raises CodeChanged if they differ."""
+    kind = registry.saga_named(participant, row.name)
+    if kind is None:
+        raise CodeChanged(0, f"saga {row.name}", "no such saga")
+    start = decode_envelope(row.start)
+    try:
+        message = decode_data(start.data, kind.message)
+    except Undecodable as err:
+        recorded = f"start {start.type} {driver.shown(bytes(start.data))}"
+        raise CodeChanged(0, recorded, str(err)) from err
+    instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+    try:
+        _replay(instance, row.started_at, rows)
+    except BaseException:
+        instance.drop()
+        raise
+    return instance
+
+
+def _replay(instance: Instance, started_at: float, rows: list[JournalRow]) -> None:
+    recorded, open_step = _recorded(rows)
+    moved = driver.replay(instance, started_at, recorded, _decoded)
+    if open_step is not None:
+        if not isinstance(moved, Step):
+            raise CodeChanged(open_step.pos, f"{open_step.kind} {open_step.name}", "the end")
+        driver.check(moved, open_step.pos, open_step.kind, open_step.name, open_step.mark)
 
 
 def undo_id(saga_id: str, pos: int) -> str:
@@ -278,11 +296,19 @@ def _error_of(row: JournalRow) -> SagaEnd | None:
 
 
 def _decoded(step: Step, data: bytes) -> Any:
-    """The recorded result of a step as the object that the code once got."""
+    """The recorded result of a step as the object that the code once got.
+
+    Raises CodeChanged if the code now wants another type of it.
+    """
     match step.action:
         case Call(command=command):
-            return decode_data(data, reply_type(type(command)))
+            wanted = reply_type(type(command))
         case Run(fn=fn):
-            return decode_data(data, typing.get_type_hints(fn).get("return", Any))
+            wanted = typing.get_type_hints(fn).get("return", Any)
         case _:
             return None
+    try:
+        return decode_data(data, wanted)
+    except Undecodable as err:
+        recorded = f"{step.kind} {step.name} with the result {driver.shown(bytes(data))}"
+        raise CodeChanged(step.pos, recorded, str(err)) from err

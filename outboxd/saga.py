@@ -30,6 +30,9 @@ P = ParamSpec("P")
 DEFAULT_TIMEOUT_S = 60.0
 """How long a call waits for its answer unless its command or the call says otherwise."""
 
+SHOWN = 200
+"""Characters of a message or a result that are shown where it does not fit."""
+
 
 class Call(msgspec.Struct, frozen=True):
     """Send a command and wait for its answer."""
@@ -351,7 +354,8 @@ def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
     if (step.pos, step.kind, step.name) != (pos, kind, name):
         raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
     if step.mark != mark:
-        raise CodeChanged(pos, f"{kind} {name} with other content", f"{step.kind} {step.name}")
+        asked = f"{step.kind} {step.name} {_content(step.action)}".rstrip()
+        raise CodeChanged(pos, f"{kind} {name} with other content", asked)
 
 
 def where(error: BaseException) -> str:
@@ -406,6 +410,20 @@ def _name(action: Action) -> str:
             return getattr(fn, "__name__", repr(fn))
         case Sleep(span_s=span_s):
             return f"{span_s:g}s"
+
+
+def _content(action: Action) -> str:
+    match action:
+        case Call(command=message) | Send(command=message) | Publish(event=message):
+            return shown(bytes(encode_raw(message)))
+        case _:
+            return ""
+
+
+def shown(data: bytes) -> str:
+    """JSON for a line that a person reads."""
+    text = data.decode(errors="replace")
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _mark(action: Action) -> int:

@@ -13,6 +13,7 @@ from outboxd.errors import ConfigError
 from outboxd.message import Event
 from outboxd.participant import Participant
 from outboxd.registry import Registry
+from outboxd.rehearsal import Broken, Rehearsal, rehearse
 from outboxd.settings import Settings
 
 from . import exits
@@ -75,25 +76,65 @@ def list_(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
 def check(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
     """Load every plugin and check what a start would check; all failures are listed.
 
+    With a data directory it is a rehearsal as well: each saga under way there is replayed against
+    this code, without any effect, beside a daemon or not. Exit code 1 if the code would break one.
+
     \b
       outboxd plugin check
       outboxd plugin check plugins.payments shop.py
+      outboxd plugin check --data /var/lib/outboxd
     """
     found = plugins_module.find(chosen(names, settings))
     problems = [_problem(error) for error in found.failures]
     problems += _faults(found.participants)
     failed = [problem for problem in problems if not problem.is_warning]
+    rehearsal = None if failed else _rehearsed(settings, found.participants, problems)
     if out.is_json:
         names_ = [participant.name for participant in found.participants]
-        out.document({"participants": names_, "problems": problems})
+        out.document({"participants": names_, "problems": problems, "rehearsal": rehearsal})
     else:
         for problem in problems:
             _print(out, problem)
         if not failed:
             hosted = ", ".join(participant.name for participant in found.participants)
             out.line(f"{counted(len(found.participants), 'participant')} fit together: {hosted}")
+        if rehearsal is not None:
+            _print_rehearsal(out, rehearsal)
     if failed:
         raise exits.Stop(exits.USAGE)
+    if rehearsal is not None and rehearsal.broken:
+        raise exits.Stop(exits.FAILED)
+
+
+def _rehearsed(
+    settings: Settings, participants: list[Participant], problems: list[Problem]
+) -> Rehearsal | None:
+    """The replay of what is under way; None where nobody named a data directory and none is here.
+
+    Participants with sagas but without code are problems, though a start would not refuse them.
+    """
+    if "data" not in settings.origins and not settings.data.is_dir():
+        return None
+    rehearsal = rehearse(settings.data, Registry(participants))
+    for name, count in rehearsal.absent.items():
+        text = f"{name} has {counted(count, 'saga')} under way, and is in none of these plugins"
+        problems.append(Problem(text=text, hint=None, is_warning=True))
+    return rehearsal
+
+
+def _print_rehearsal(out: Output, rehearsal: Rehearsal) -> None:
+    said = f"{counted(rehearsal.sagas, 'saga')} under way replayed"
+    if not rehearsal.broken:
+        out.line(f"{said}: this code fits each journal")
+        return
+    out.line(f"{said}: this code would break {len(rehearsal.broken):,}")
+    columns = [
+        Column[Broken](title="SAGA", text=lambda b: b.saga, least=19),
+        Column[Broken](title="STEP", text=lambda b: str(b.step), align=">"),
+        Column[Broken](title="THE JOURNAL HAS", text=lambda b: b.journal, least=16),
+        Column[Broken](title="THE CODE ASKS FOR", text=lambda b: b.code, least=16),
+    ]
+    out.rows(rehearsal.broken, columns)
 
 
 def _print(out: Output, problem: Problem) -> None:

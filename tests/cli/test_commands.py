@@ -473,6 +473,54 @@ def test_a_check_finds_what_a_start_would_refuse(run: Run) -> None:
     assert "Pay belongs to 'elsewhere', not to 'b'" in result.stdout
 
 
+REHEARSED = """
+from outboxd import Command, Participant, Saga
+
+class PlaceOrder(Command[None], to="orders", key="order_id"):
+    order_id: str
+
+orders = Participant("orders")
+
+@orders.saga
+async def fulfil(saga: Saga, order: PlaceOrder) -> None:
+    await saga.sleep("1h")
+"""
+
+
+def test_a_check_rehearses_the_sagas_of_a_data_directory(shop: Path, run: Run) -> None:
+    Path("rehearsed_shop.py").write_text(REHEARSED)
+    result = run("plugin", "check", "rehearsed_shop.py")
+    assert result.exit_code == 1, result.stderr
+    lines = result.stdout.splitlines()
+    assert "this code would break" in lines[1]
+    row = next(line for line in lines if line.startswith("orders/fulfil/10431\t"))
+    assert row.split("\t")[1:] == ["1", "run create_order", "sleep 3600s (step 1)"]
+    document = json.loads(run("plugin", "check", "rehearsed_shop.py", "--json").stdout)
+    broken = {entry["saga"]: entry for entry in document["rehearsal"]["broken"]}
+    assert broken["orders/fulfil/10431"] == {
+        "saga": "orders/fulfil/10431",
+        "state": "stuck",
+        "step": 1,
+        "journal": "run create_order",
+        "code": "sleep 3600s (step 1)",
+    }
+    with store(shop, "orders") as connection:
+        connection.execute("UPDATE outboxd_saga SET ended_at = 1, state = 'completed'")
+    fitting = run("plugin", "check", "rehearsed_shop.py")
+    assert (fitting.exit_code, fitting.stdout.splitlines()[1]) == (
+        0,
+        "0 sagas under way replayed: this code fits each journal",
+    )
+
+
+def test_a_check_without_a_data_directory_rehearses_nothing(run: Run) -> None:
+    Path("rehearsed_shop.py").write_text(REHEARSED)
+    document = json.loads(run("plugin", "check", "rehearsed_shop.py", "--json").stdout)
+    assert document["rehearsal"] is None
+    gone = run("plugin", "check", "rehearsed_shop.py", "--data", "gone")
+    assert (gone.exit_code, "there is no outboxd data in gone" in gone.stderr) == (2, True)
+
+
 def test_plugins_are_listed_by_what_they_handle(run: Run) -> None:
     Path("listed_shop.py").write_text(
         FAULTY.replace("elsewhere", "b").replace("TABL t", "TABLE t (x)")

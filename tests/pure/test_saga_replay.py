@@ -299,7 +299,12 @@ async def local_undo_before(saga: Saga, order: PlaceOrder) -> None:
     [
         (other_order, 1, "run work", "call Pay (step 1)"),
         (other_name, 2, "call Pay", "call Reserve (step 2)"),
-        (other_content, 2, "call Pay with other content", "call Pay"),
+        (
+            other_content,
+            2,
+            "call Pay with other content",
+            'call Pay {"order_id":"o-1","cents":6}',
+        ),
         (other_kind, 2, "call Pay", "send Pay (step 2)"),
         (other_span, 3, "sleep 60s", "sleep 120s (step 3)"),
         (shorter, 2, "call Pay", "the end"),

@@ -101,6 +101,14 @@ def saga_names(connection: Connection, participant: str) -> list[str]:
         low = f"{participant}/{row[0]}0"  # "0" follows "/"
 
 
+def open_ids(connection: Connection) -> list[str]:
+    """Every saga under way, the stuck ones last (index outboxd_saga_open)."""
+    found = connection.execute(
+        "SELECT id FROM outboxd_saga WHERE ended_at IS NULL ORDER BY state, started_at"
+    )
+    return [row[0] for row in found.fetchall()]
+
+
 def open_sagas(
     connection: Connection, state: str, condition: Condition, limit: int
 ) -> list[Instance]:
