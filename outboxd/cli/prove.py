@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.IntRange(1, 5),
     help="Sagas at once, for races between them.",
+)
+@click.option(
+    "--jobs",
+    default=os.cpu_count() or 1,
+    show_default="one per core",
+    type=click.IntRange(1, 64),
+    help="Processes that share the work.",
 )
 @click.option(
     "--seed",

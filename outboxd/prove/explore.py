@@ -12,8 +12,10 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
+from typing import TypeVar
 
 import msgspec
 
@@ -22,9 +24,15 @@ from outboxd.message import Envelope, Message
 from .cast import Cast
 from .choices import Chance, Chooser, Plan, Planned, Point
 from .oracles import Violated
+from .spread import spread
 from .world import HORIZON_S, Told, World
 
+T = TypeVar("T")
+
 Starts = Sequence[tuple[str, Envelope]]
+
+_WORTH_IT = 300
+"""Runs from which on several processes are faster than one."""
 
 _LOOKS = 8
 """States after the last failure that are compared; most runs come back to the usual course soon."""
@@ -83,7 +91,8 @@ class _Branch(msgspec.Struct, frozen=True):
 class Explorer:
     """Explores ``cast``. ``tell(tally)`` is called now and then; ``ends_at`` in monotonic seconds.
 
-    ``horizon_s``: virtual seconds after which whatever has not ended is taken to wait for ever.
+    ``horizon_s``: virtual seconds after which whatever has not ended is taken to wait for ever;
+    ``jobs``: processes that share the work.
     """
 
     def __init__(
@@ -93,8 +102,10 @@ class Explorer:
         horizon_s: float = HORIZON_S,
         tell: Callable[[Tally], None] = lambda tally: None,
         ends_at: float = float("inf"),
+        jobs: int = 1,
     ) -> None:
         self.tally = Tally()
+        self._jobs = jobs
         self._cast = cast
         self._horizon_s = horizon_s
         self._tell = tell
@@ -111,7 +122,10 @@ class Explorer:
             return found
         level = [branch]
         for left in range(faults - 1, -1, -1):
-            self.tally.total += sum(len(p.ways) for b in level for p in b.points)
+            count = sum(len(p.ways) for b in level for p in b.points)
+            self.tally.total += count
+            if not left and self._jobs > 1 and count >= _WORTH_IT:
+                return self._last_level(starts, level)
             following: list[_Branch] = []
             for plan in (plan for branch in level for plan in _children(branch)):
                 if time.monotonic() > self._ends_at:
@@ -130,18 +144,51 @@ class Explorer:
     ) -> Found | None:
         """``runs`` random schedules, each with up to ``most`` failures and in another order."""
         starts = self._starts(messages)
-        for number in range(runs):
-            if time.monotonic() > self._ends_at:
-                return None
+
+        def numbers() -> Iterator[int]:
+            return takewhile(lambda _: time.monotonic() <= self._ends_at, range(runs))
+
+        def work(number: int) -> Found | None:
             dice = random.Random(f"{seed}/{number}")
-            chance = Chance(
-                dice.randrange(2**32), dice.randint(1, most), dice.choice((0.02, 0.08, 0.2)), 0.25
-            )
-            self.tally.random += 1
-            self._progress()
-            found = self._run(starts, chance)
+            rate = dice.choice((0.02, 0.08, 0.2))
+            chance = Chance(dice.randrange(2**32), dice.randint(1, most), rate, 0.25)
+            return self._run(starts, chance)
+
+        def tell(done: int) -> None:
+            self.tally.random += done
+            self._tell(self.tally)
+
+        found = self._each(numbers, work, tell)
+        return None if found is None else self._shorter(starts, found)
+
+    def _last_level(self, starts: Starts, level: list[_Branch]) -> Found | None:
+        """By several processes: their runs have no children."""
+
+        def plans() -> Iterator[Plan]:
+            children = (plan for branch in level for plan in _children(branch))
+            return takewhile(lambda _: time.monotonic() <= self._ends_at, children)
+
+        def tell(done: int) -> None:
+            self.tally.ran += done
+            self._tell(self.tally)
+
+        found = self._each(plans, lambda plan: self._branch(starts, plan, 0)[1], tell)
+        self.tally.is_complete = time.monotonic() <= self._ends_at
+        return found
+
+    def _each(
+        self,
+        items: Callable[[], Iterable[T]],
+        work: Callable[[T], Found | None],
+        tell: Callable[[int], None],
+    ) -> Found | None:
+        if self._jobs > 1:
+            return spread(self._jobs, items, work, tell)
+        for item in items():
+            found = work(item)
+            tell(1)
             if found is not None:
-                return self._shorter(starts, found)
+                return found
         return None
 
     def follow(self, messages: Sequence[Message], plan: Plan) -> Found | None:

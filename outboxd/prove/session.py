@@ -25,7 +25,8 @@ RANDOM_RUNS = 1_000_000
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``faults``: at most so many in each systematic schedule; ``seed`` and ``random_s``: of the
     random ones after them; ``instances``: sagas at once for each example; ``limit_s``: real seconds
-    for all of it; ``horizon_s``: virtual seconds after which a saga is taken to wait for ever.
+    for all of it; ``horizon_s``: virtual seconds after which a saga is taken to wait for ever;
+    ``jobs``: processes.
     """
 
     faults: int = 2
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instances: int = 2
     limit_s: float = 600.0
     horizon_s: float = HORIZON_S
+    jobs: int = 1
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ def prove(
             horizon_s=settings.horizon_s,
             tell=lambda tally: tell(what, tally),
             ends_at=min(ends_at, until),
+            jobs=settings.jobs,
         )
         found = work(explorer)
         parts.append(Part(what, explorer.tally))
