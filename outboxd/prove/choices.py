@@ -40,11 +40,14 @@ class Chooser(Protocol):
 
 
 class Planned:
-    """Follows a plan; at every other point things take their usual course."""
+    """Follows a plan; at every other point things take their usual course.
 
-    def __init__(self, plan: Plan) -> None:
-        self.points: list[Point] = []
-        self.taken: list[tuple[int, str]] = []
+    ``past``: the points that came by already, where a run goes on from a moment of another one.
+    """
+
+    def __init__(self, plan: Plan, past: Sequence[Point] = ()) -> None:
+        self.points: list[Point] = list(past)
+        self.taken: list[tuple[int, str]] = [step for step in plan if step[0] < len(past)]
         self.last = plan[-1][0] if plan else -1
         self._plan = dict(plan)
 

@@ -21,8 +21,10 @@ import msgspec
 
 from outboxd.message import Envelope, Message
 
+from . import moment
 from .cast import Cast
 from .choices import Chance, Chooser, Plan, Planned, Point
+from .moment import Moment
 from .oracles import Violated
 from .spread import spread
 from .world import HORIZON_S, Told, World
@@ -82,10 +84,26 @@ class _Equal(BaseException):
 
 
 class _Branch(msgspec.Struct, frozen=True):
-    """A schedule that was run, and the points at which its children go another way."""
+    """A schedule that was run: where its children go another way, and where they can begin.
+
+    ``stops``: how many points had come by at each moment to which the run can be brought back.
+    """
 
     plan: Plan
     points: list[Point]
+    stops: list[int]
+
+    @property
+    def ways(self) -> int:
+        return sum(len(point.ways) for point in self.points)
+
+
+class _Stop(BaseException):
+    """A branch is done, or a violation was found."""
+
+    def __init__(self, found: Found | None = None) -> None:
+        super().__init__()
+        self.found = found
 
 
 class Explorer:
@@ -117,25 +135,21 @@ class Explorer:
         starts = self._starts(messages)
         self._seen = {}
         self.tally.faults = max(self.tally.faults, faults)
-        branch, found = self._branch(starts, (), faults)
+        branch, found = self._usual(starts, faults)
         if found is not None:
             return found
         level = [branch]
         for left in range(faults - 1, -1, -1):
-            count = sum(len(p.ways) for b in level for p in b.points)
+            count = sum(branch.ways for branch in level)
             self.tally.total += count
             if not left and self._jobs > 1 and count >= _WORTH_IT:
                 return self._last_level(starts, level)
             following: list[_Branch] = []
-            for plan in (plan for branch in level for plan in _children(branch)):
-                if time.monotonic() > self._ends_at:
-                    self.tally.is_complete = False
-                    return None
-                branch, found = self._branch(starts, plan, left)
-                if found is not None:
+            for branch in level:
+                children, found = self._expand(starts, branch, left)
+                following += children
+                if found is not None or not self.tally.is_complete:
                     return found
-                if left:
-                    following.append(branch)
             level = following
         return None
 
@@ -145,48 +159,49 @@ class Explorer:
         """``runs`` random schedules, each with up to ``most`` failures and in another order."""
         starts = self._starts(messages)
 
-        def numbers() -> Iterator[int]:
-            return takewhile(lambda _: time.monotonic() <= self._ends_at, range(runs))
-
-        def work(number: int) -> Found | None:
+        def work(number: int) -> tuple[int, Found | None]:
             dice = random.Random(f"{seed}/{number}")
             rate = dice.choice((0.02, 0.08, 0.2))
             chance = Chance(dice.randrange(2**32), dice.randint(1, most), rate, 0.25)
-            return self._run(starts, chance)
+            return 1, self._run(starts, chance)
 
         def tell(done: int) -> None:
             self.tally.random += done
             self._tell(self.tally)
 
-        found = self._each(numbers, work, tell)
+        found = self._each(lambda: self._in_time(range(runs)), work, tell)
         return None if found is None else self._shorter(starts, found)
 
     def _last_level(self, starts: Starts, level: list[_Branch]) -> Found | None:
         """By several processes: their runs have no children."""
 
-        def plans() -> Iterator[Plan]:
-            children = (plan for branch in level for plan in _children(branch))
-            return takewhile(lambda _: time.monotonic() <= self._ends_at, children)
+        def work(branch: _Branch) -> tuple[int, Found | None]:
+            before = self.tally.ran
+            found = self._expand(starts, branch, 0)[1]
+            return self.tally.ran - before, found
 
-        def tell(done: int) -> None:
-            self.tally.ran += done
-            self._tell(self.tally)
-
-        found = self._each(plans, lambda plan: self._branch(starts, plan, 0)[1], tell)
+        found = self._each(lambda: self._in_time(level), work, self._count_ran)
         self.tally.is_complete = time.monotonic() <= self._ends_at
         return found
+
+    def _in_time(self, items: Iterable[T]) -> Iterator[T]:
+        return takewhile(lambda _: time.monotonic() <= self._ends_at, items)
+
+    def _count_ran(self, done: int) -> None:
+        self.tally.ran += done
+        self._tell(self.tally)
 
     def _each(
         self,
         items: Callable[[], Iterable[T]],
-        work: Callable[[T], Found | None],
+        work: Callable[[T], tuple[int, Found | None]],
         tell: Callable[[int], None],
     ) -> Found | None:
         if self._jobs > 1:
             return spread(self._jobs, items, work, tell)
         for item in items():
-            found = work(item)
-            tell(1)
+            done, found = work(item)
+            tell(done)
             if found is not None:
                 return found
         return None
@@ -198,13 +213,72 @@ class Explorer:
     def _starts(self, messages: Sequence[Message]) -> list[tuple[str, Envelope]]:
         return [self._cast.start_of(message, at) for at, message in enumerate(messages, 1)]
 
-    def _branch(self, starts: Starts, plan: Plan, left: int) -> tuple[_Branch, Found | None]:
-        """Runs ``plan``; ``left`` failures may still be added to it."""
-        chooser = Planned(plan)
+    def _usual(self, starts: Starts, left: int) -> tuple[_Branch, Found | None]:
+        """The usual course; ``left`` failures may be added to it."""
+        with self._world(starts, Planned(())) as world:
+            return self._follow(world, starts, (), [], left)
+
+    def _expand(
+        self, starts: Starts, branch: _Branch, left: int
+    ) -> tuple[list[_Branch], Found | None]:
+        """Runs a schedule once more and, at its points, each that goes another way there."""
+        children: list[_Branch] = []
+        main = Planned(branch.plan)
+        stops = dict(zip(branch.stops, [*branch.stops[1:], len(branch.points)], strict=True))
+        try:
+            with self._world(starts, main) as world:
+
+                def branch_off() -> None:
+                    at = len(main.points)
+                    if at >= len(branch.points):
+                        raise _Stop
+                    until = stops.pop(at, at)
+                    if any(point.ways for point in branch.points[at:until]):
+                        self._others(world, starts, branch, range(at, until), left, children)
+                        world.chooser, world.checkpoint = main, branch_off
+
+                world.checkpoint = branch_off
+                world.run()
+        except _Stop as stop:
+            return children, stop.found
+        return children, None
+
+    def _others(
+        self,
+        world: World,
+        starts: Starts,
+        branch: _Branch,
+        points: range,
+        left: int,
+        children: list[_Branch],
+    ) -> None:
+        """Each other way at ``points``, from this moment on."""
+        past = list(world.chooser.points)
+        here = Moment(world)
+        for at in points:
+            for way in branch.points[at].ways:
+                if time.monotonic() > self._ends_at:
+                    self.tally.is_complete = False
+                    raise _Stop
+                plan = (*branch.plan, (at, way))
+                child, found = self._follow(world, starts, plan, past, left)
+                here.again()
+                if found is not None:
+                    raise _Stop(found)
+                if left:
+                    children.append(child)
+        here.release()
+
+    def _follow(
+        self, world: World, starts: Starts, plan: Plan, past: list[Point], left: int
+    ) -> tuple[_Branch, Found | None]:
+        """Runs ``plan`` from where ``world`` stands, to its end or to a known state."""
+        chooser = Planned(plan, past)
         marks: list[tuple[int, int]] = []
+        stops = [len(past)]
         looks = 0
 
-        def look(world: World) -> None:
+        def look() -> None:
             nonlocal looks
             if len(chooser.points) <= chooser.last or (not left and looks >= _LOOKS):
                 return
@@ -214,48 +288,61 @@ class Explorer:
             if known is not None and known.budget >= left:
                 raise _Equal(known)
             marks.append((image, len(chooser.points)))
+            if left and len(chooser.points) > stops[-1] and moment.is_possible(world):
+                stops.append(len(chooser.points))
 
+        world.chooser, world.checkpoint = chooser, look
         self.tally.ran += 1
         self._progress()
-        after = 0
+        found, after = None, 0
         try:
-            found = self._run(starts, chooser, look)
+            found = self._ended(world, starts, chooser)
         except _Equal as equal:
-            found, after = None, equal.known.ways
+            after = equal.known.ways
             if left:
                 self.tally.equal += after
                 self.tally.total += after
-        ways = 0
-        passed = len(chooser.points)
-        for image, at in reversed(marks):
-            ways += sum(len(point.ways) for point in chooser.points[at:passed])
-            passed = at
-            self._seen[image] = _Known(left, ways + after)
+        self._remember(chooser, marks, left, after)
+        if not left:
+            return _Branch(plan, [], []), found
         points = [
             point if at > chooser.last else Point(point.what, ())
             for at, point in enumerate(chooser.points)
         ]
-        return _Branch(plan, points if left else []), found
+        return _Branch(plan, points, stops), found
 
-    def _run(
-        self,
-        starts: Starts,
-        chooser: Chooser,
-        look: Callable[[World], None] = lambda world: None,
-    ) -> Found | None:
+    def _remember(
+        self, chooser: Planned, marks: list[tuple[int, int]], left: int, after: int
+    ) -> None:
+        """The states of a run are explored with ``left`` further failures."""
+        ways, passed = after, len(chooser.points)
+        for image, at in reversed(marks):
+            ways += sum(len(point.ways) for point in chooser.points[at:passed])
+            passed = at
+            self._seen[image] = _Known(left, ways)
+
+    def _run(self, starts: Starts, chooser: Chooser) -> Found | None:
+        with self._world(starts, chooser) as world:
+            return self._ended(world, starts, chooser)
+
+    @contextmanager
+    def _world(self, starts: Starts, chooser: Chooser) -> Iterator[World]:
         with quiet(), World(self._cast, starts, chooser, horizon_s=self._horizon_s) as world:
-            world.checkpoint = lambda: look(world)
-            try:
-                world.run()
-            except Violated as err:
-                return Found(
-                    err.rule,
-                    err.details,
-                    tuple(chooser.taken),
-                    [chooser.points[at].what for at, _ in chooser.taken],
-                    world.story,
-                    list(starts),
-                )
+            yield world
+
+    def _ended(self, world: World, starts: Starts, chooser: Chooser) -> Found | None:
+        """Runs it to its end; what is violated on the way."""
+        try:
+            world.run()
+        except Violated as err:
+            return Found(
+                err.rule,
+                err.details,
+                tuple(chooser.taken),
+                [chooser.points[at].what for at, _ in chooser.taken],
+                list(world.story),
+                list(starts),
+            )
         return None
 
     def _shorter(self, starts: Starts, found: Found) -> Found:
@@ -271,12 +358,6 @@ class Explorer:
     def _progress(self) -> None:
         if (self.tally.ran + self.tally.random) % 50 == 0:
             self._tell(self.tally)
-
-
-def _children(branch: _Branch) -> Iterator[Plan]:
-    for at, point in enumerate(branch.points):
-        for way in point.ways:
-            yield (*branch.plan, (at, way))
 
 
 @contextmanager

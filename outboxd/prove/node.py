@@ -54,6 +54,10 @@ class SimDelivery(Delivery):
         super().done(batch, held)
         self.node.ended.append(held.id)
 
+    def lose_memory(self) -> None:
+        """It is made anew from the database before the next batch."""
+        self._is_stale = True
+
 
 class Node:
     """One participant. ``due_at`` (UTC seconds): when something held, or a timer, falls due."""
@@ -151,23 +155,25 @@ class Node:
 
     def kill(self) -> None:
         """kill -9: what is in memory is gone, effects stop where they are."""
-        self._forget()
+        self.forget()
         self.was_killed = True
 
     def restart(self) -> None:
         """A clean stop: running effects are given back, then memory goes."""
         for effect in self.effects:
             self.release(effect.n)
-        self._forget()
+        self.forget()
         self.was_stopped = True
         self.due_at = self.world.clock.at
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """What is in memory goes."""
         for effect in self.effects:
             effect.close()
         self.effects.clear()
         self.to_heal.clear()
         self.rolled_back()
+        self._image = (-1, 0)
         if self.is_up:
             for saga_id in list(self.delivery.conductor.book._live):
                 self.delivery.conductor.book.forget(saga_id)

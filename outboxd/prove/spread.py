@@ -20,13 +20,14 @@ _NONE = sys.maxsize
 def spread(
     jobs: int,
     items: Callable[[], Iterable[T]],
-    work: Callable[[T], R | None],
+    work: Callable[[T], tuple[int, R | None]],
     tell: Callable[[int], None],
 ) -> R | None:
     """``work`` on each of ``items()``; returns the result of the first that has one.
 
     The first in the order of the items, whatever process was faster, so that the same question has
-    the same answer. ``tell(n)``: so many more are done.
+    the same answer. ``work`` says how many it counts for; ``tell(n)``: so many
+    more are done.
     """
     context = multiprocessing.get_context("fork")  # the copy of what is in memory is the point
     limit = context.Value("q", _NONE)
@@ -67,19 +68,19 @@ class _Share:
 def _run(
     share: _Share,
     items: Callable[[], Iterable[T]],
-    work: Callable[[T], R | None],
+    work: Callable[[T], tuple[int, R | None]],
     writer: Connection[Any, Any],
 ) -> None:
     done = 0
     try:
         for at, item in share.of(items()):
-            result = work(item)
-            done += 1
+            count, result = work(item)
+            done += count
             if result is not None:
                 share.limit.value = min(share.limit.value, at)
                 writer.send((done, (at, result), None))
                 return
-            if done == SAY_EVERY:
+            if done >= SAY_EVERY:
                 writer.send((done, None, None))
                 done = 0
         writer.send((done, None, None))

@@ -87,16 +87,14 @@ class World:
         self.steps = 0
         self.checkpoint: Callable[[], None] = lambda: None
         self._starts = list(starts)
-        self._resources: dict[str, Any] = {}
+        self.resources: dict[str, Any] = {}
         self._horizon = START + horizon_s
         self._moved: list[Node] = []
-        self._is_open = False
 
     def __enter__(self) -> World:
         self.cast.world = self
         for connection in self.cast.connections.values():
             connection.execute("BEGIN")
-        self._is_open = True
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -108,6 +106,7 @@ class World:
 
     def run(self) -> None:
         """To the end, where everything is checked. Raises Violated."""
+        self.checkpoint()
         self.settle()
         self.oracles.at_the_end()
 
@@ -405,9 +404,9 @@ class World:
 
     def resource(self, name: str) -> Any:
         """What ``ctx.resource`` is in this run."""
-        if name not in self._resources:
-            self._resources[name] = resource(self.cast.registry.participants[name])
-        return self._resources[name]
+        if name not in self.resources:
+            self.resources[name] = resource(self.cast.registry.participants[name])
+        return self.resources[name]
 
     def noted(self, node: Node, error: Exception) -> Exception:
         """An error of a handler, told."""
