@@ -35,13 +35,17 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct):
-    """What is to be done once COMMIT has returned."""
+    """What is to be done once COMMIT has returned.
+
+    ``freed``: undos that waited for the end of a saga.
+    """
 
     rows: list[OutRow] = []
     accepted: dict[str, str] = {}
     started: list[Started] = []
     notes: list[tuple[str, dict[str, object]]] = []
     ended: list[str] = []
+    freed: list[str] = []
     sagas: dict[str, str | None] = {}
     answer: str = ""
     taken: int = 0
@@ -68,7 +72,8 @@ class Batch:
     def savepoint(self) -> Iterator[None]:
         """One message within the batch: an exception undoes it and nothing else."""
         connection, sent, written = self.connection, len(self._out), len(self._writes)
-        noted, ended = len(self.outcome.notes), len(self.outcome.ended)
+        outcome = self.outcome
+        grown = [(kept, len(kept)) for kept in (outcome.notes, outcome.ended, outcome.freed)]
         connection.execute("SAVEPOINT message")
         try:
             yield
@@ -77,12 +82,9 @@ class Batch:
             if connection.in_transaction:
                 connection.execute("ROLLBACK TO message")
                 connection.execute("RELEASE message")
-            del (
-                self._out[sent:],
-                self._writes[written:],
-                self.outcome.notes[noted:],
-                self.outcome.ended[ended:],
-            )
+            del self._out[sent:], self._writes[written:]
+            for kept, length in grown:
+                del kept[length:]
             raise
         connection.execute("RELEASE message")
 

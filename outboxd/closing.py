@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .batch import Batch
+from .children import NEVER, UNKNOWN, Children
 from .ending import SETTLED
 from .lanes import RUNNING, WAITING, Slot
 from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from .delivery import Delivery
 
 CLOSE = b'"kind":"close"'
-NEVER = b'"never"'
-UNKNOWN = b'"unknown"'
 
 
 class Closing:
@@ -37,6 +36,7 @@ class Closing:
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
+        self.children = Children(delivery)
 
     def overtake(self, batch: Batch, held: Held, envelope: Envelope) -> bool:
         """An undo or close arrives; returns whether that has dealt with it.
@@ -44,10 +44,14 @@ class Closing:
         1. The step waits, or is dead: it is closed here and now, passing whatever is before it.
         2. It never came: its fence is set, so that it is refused if it comes late.
         3. It is done, or running: the undo takes its turn in the lane.
+        4. It has started a saga: that is cancelled, and the undo waits for its end.
         """
         step_id = envelope.undoes or ""
         if envelope.outcome == SETTLED:
             self._settle(batch, held, step_id)
+            return True
+        self.children.find_held(batch, step_id)
+        if self.children.stop(batch, held, envelope):
             return True
         if fence.get(batch.connection, step_id) is None and envelope.outcome != "done":
             step = inbox.by_id(batch.connection, step_id)
@@ -75,7 +79,7 @@ class Closing:
                 if envelope.kind != "close" or envelope.replyto is not None:
                     continue
                 is_new = self._delivery.arrival.is_next(envelope)
-                if is_new and envelope.outcome is None and not self._knows(batch, step_id):
+                if is_new and envelope.outcome != SETTLED and not self._knows(batch, step_id):
                     fence.put(batch.connection, step_id, "closed", batch.now, NEVER)
 
     def _knows(self, batch: Batch, step_id: str) -> bool:
@@ -161,11 +165,6 @@ class Closing:
             self._delivery.letters.close(batch, undo_id)
         self._delivery.done(batch, held)
 
-    def saga_started(self, batch: Batch, envelope: Envelope) -> None:
-        """A call has started a saga: whether it did its work is not known before its end."""
-        if envelope.call is not None and fence.get(batch.connection, envelope.id) is None:
-            fence.put(batch.connection, envelope.id, "started", batch.now)
-
     def give_up(self, batch: Batch, letter: Letter) -> None:
         """A letter whose saga closes its call: it can never run again."""
         acted = self._may_have_acted(batch, letter.id, True, letter.type)
@@ -181,7 +180,7 @@ class Closing:
 
     def _fence(self, batch: Batch, envelope: Envelope) -> Fence:
         step_id = envelope.undoes or ""
-        known = fence.get(batch.connection, step_id)
+        known = self.children.judged(batch, step_id) or fence.get(batch.connection, step_id)
         if known is None and envelope.outcome == "done":
             return Fence("done", None)  # older than our memory, but the saga has its answer
         if known is None:

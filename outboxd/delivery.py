@@ -157,9 +157,7 @@ class Delivery:
                 batch.send_raw(stream, message_id, body)
             for saga_id, pos in timers.due(connection, batch.now, limit, sleeps_only=sleeps_only):
                 if self.conductor.fire(batch, saga_id, pos):
-                    envelope = self._own_due(batch, saga_id, pos)
-                    self.holding.count_local(batch)
-                    self.admit(batch, envelope, encode(envelope), LOCAL_KEY, False)
+                    self.tell_self(batch, self._own_due(batch, saga_id, pos))
             patience = batch.now - retry.PATIENT_BUDGET_S
             for saga_id, pos, name in journal.unanswered(connection, patience, limit):
                 standing.stick_unanswered(self.conductor, batch, saga_id, pos, name)
@@ -248,6 +246,7 @@ class Delivery:
         # Until the end: an exception leaves memory that is not to be believed.
         self._is_stale = True
         yield batch
+        self.closing.children.free(batch)
         batch.flush(self.last)
         self.holding.reports(batch)
         batch.outcome.has_suspects = self.holding.lanes.suspect() is not None
@@ -278,9 +277,16 @@ class Delivery:
         else:
             self._attempt(batch, held, envelope, body)
 
+    def tell_self(self, batch: Batch, envelope: Envelope) -> None:
+        """A message of our own making: it fails, and is tried again, like any other."""
+        self.holding.count_local(batch)
+        self.admit(batch, envelope, encode(envelope), LOCAL_KEY, False)
+
     def _begin(self, batch: Batch, held: Held) -> None:
         """A held message may run."""
         envelope = decode_envelope(held.body)
+        if envelope.is_undo and self.closing.children.must_wait(batch, held, envelope):
+            return
         if held.crashes >= retry.CRASH_LIMIT:
             self.failing.crashed(batch, held, envelope)
         elif self._is_effect(envelope):
@@ -330,13 +336,15 @@ class Delivery:
                 kind = self.starts(envelope)
                 if kind is not None:
                     self.conductor.start(batch, envelope, body, kind)
-                    self.closing.saga_started(batch, envelope)
+                    self.closing.children.started(batch, envelope)
                 elif envelope.kind == "command" or self._has_handler(envelope):
                     self._handle(batch, held, envelope)
             case "reply":
                 self.conductor.on_reply(batch, envelope)
             case "due":
                 self.conductor.on_due(batch, envelope)
+            case "cancel" if envelope.source == self.name:
+                requests.cancel_child(self, batch, envelope)
             case "undo" | "close":
                 self.closing.close(batch, held, envelope)
             case "subscribe":
@@ -457,7 +465,7 @@ class Delivery:
 
     def moves_saga(self, envelope: Envelope) -> bool:
         """Whether a failure of it is one of a saga's code."""
-        return envelope.kind in ("reply", "due") or self.starts(envelope) is not None
+        return envelope.kind in ("reply", "due", "cancel") or self.starts(envelope) is not None
 
     def _own_due(self, batch: Batch, saga_id: str, pos: int) -> Envelope:
         """A due time as a message, so that it fails and is tried again like any other."""

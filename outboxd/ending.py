@@ -13,6 +13,9 @@ from .store import fence, journal
 from .store.journal import CallRow
 from .tx import Tx
 
+LEFT = "left"
+"""The outcome that the close of a call carries whose caller was ended by hand."""
+
 SETTLED = "settled"
 """The outcome that a close of an undo carries: an operator says that nothing is left to undo."""
 
@@ -55,9 +58,14 @@ class Ending:
     def close(self, batch: Batch, live: Live, call: CallRow) -> None:
         """A call that nobody waits for any more is closed at its receiver, and never runs late.
 
-        Nothing is undone, and nobody waits for an answer: the outbox does not lose it.
+        A saga that it has started is cancelled. Nobody waits for an answer: the outbox does not
+        lose it.
         """
         self._send_close(batch, live, call.to_name, call.name, call.pos, None)
+
+    def leave(self, batch: Batch, live: Live, call: CallRow) -> None:
+        """Like ``close``, but what has begun goes on."""
+        self._send_close(batch, live, call.to_name, call.name, call.pos, LEFT)
 
     def settle_undo(self, batch: Batch, live: Live, pos: int, to: str | None, name: str) -> None:
         """An undo that an operator answers for is not carried out any more."""
@@ -94,7 +102,11 @@ class Ending:
         self._book.save(batch, live)
         self.answer(batch, decode_envelope(row.start), live)
         for body in journal.take_waiters(batch.connection, row.id):
-            self.answer(batch, decode_envelope(body), live)
+            waiter = decode_envelope(body)
+            if waiter.is_undo:
+                batch.outcome.freed.append(waiter.id)
+            else:
+                self.answer(batch, waiter, live)
         batch.outcome.ended.append(row.id)
 
     def answer(self, batch: Batch, start: Envelope, live: Live) -> None:
@@ -150,7 +162,7 @@ class Ending:
             in_stream(to),
             Envelope(
                 specversion="1.0",
-                id=f"{step_id}~{outcome or 'close'}",
+                id=f"{step_id}~{SETTLED if outcome == SETTLED else 'close'}",
                 type=name,
                 source=self.name,
                 time=batch.time,

@@ -104,6 +104,17 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
     return "done"
 
 
+def cancel_child(delivery: Delivery, batch: Batch, envelope: Envelope) -> None:
+    """Whoever called for a saga takes that back. One that cannot be cancelled goes to its end."""
+    saga_id = envelope.correlationid or ""
+    reason = decode_data(envelope.data, dict[str, str])["reason"]
+    try:
+        standing.cancel(delivery.conductor, batch, saga_id, reason)
+    except Refused:
+        return
+    _wake_held(delivery, batch, saga_id)
+
+
 def _by_hand(delivery: Delivery, batch: Batch, request: Request) -> None:
     """An operator says what a step was answered with, or how the saga ended."""
     if not request.reason.strip():

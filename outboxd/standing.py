@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .conductor import Conductor
 
 
+KILLED = "killed: "
+"""How the reason begins of a saga whose work stays as it was."""
+
 _INSTEAD = "retry makes it again, resolve ends it as you say"
 
 
@@ -181,7 +184,7 @@ def kill(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
     """Ends the saga as it stands; nothing is undone."""
     live = _open(conductor, batch, saga_id)
     _give_up(conductor, batch, live)
-    live.row.ending, live.row.reason = "cancelled", f"killed: {reason}"
+    live.row.ending, live.row.reason = "cancelled", f"{KILLED}{reason}"
     conductor.ending.end_if_answered(batch, live)
 
 
@@ -189,7 +192,7 @@ def _give_up(conductor: Conductor, batch: Batch, live: Live) -> None:
     """Nobody waits any more; what was asked for and has not begun does not run any more either."""
     for call in list(live.calls.values()):
         if call.name != timers.SLEEP:
-            conductor.ending.close(batch, live, call)
+            conductor.ending.leave(batch, live, call)
         conductor.book.close_call(batch, live, call.pos)
     for pos in _asked_undos(live):
         name = journal.undo_name(batch.connection, live.row.id, pos)

@@ -7,8 +7,9 @@ import msgspec
 from outboxd.clock import in_words
 from outboxd.message import in_stream
 from outboxd.store import control, fence
+from outboxd.store.connection import Connection
 from outboxd.store.inbox import senders
-from outboxd.store.reading import letters, messages
+from outboxd.store.reading import letters, messages, sagas
 from outboxd.store.reading.messages import Place
 from outboxd.store.reading.sagas import OpenCall
 from outboxd.store.timers import SLEEP
@@ -53,15 +54,25 @@ def _at_receiver(files: Files, to: str | None, message_id: str, now: float) -> W
         ahead = None if place is None else messages.ahead_of(connection, place)
         letter = letters.letter_of(connection, message_id)
         known = fence.get(connection, message_id)
+        child = _child(connection, known)
     if letter is not None and letter.state == "dead":
         row = row_of(files, to, letter)
         said = f"has been dead letter {row.name} for {in_words(now - letter.at)}"
         return Whereabouts(f"{said}: {row.error_type}: {_line(row.error)}", row.name)
     if place is not None:
         return Whereabouts(in_inbox(place, ahead, now))
+    if child is not None and child.ended_at is None:
+        return Whereabouts(f"has started the saga {child.id} there, which is {child.state}")
     if known is not None:
         return Whereabouts(f"is {known.state} there, and the answer is on its way")
     return None
+
+
+def _child(connection: Connection, known: fence.Fence | None) -> sagas.Instance | None:
+    """The saga that a call has started where it was handled."""
+    if known is None or known.state != "started" or known.result is None:
+        return None
+    return sagas.saga(connection, msgspec.json.decode(known.result, type=str))
 
 
 def in_inbox(place: Place, ahead: Place | None, now: float) -> str:
@@ -70,6 +81,8 @@ def in_inbox(place: Place, ahead: Place | None, now: float) -> str:
     if place.state == "running":
         age = in_words(now - (place.started_at or place.at))
         return f"has run there for {age}, attempt {place.attempts}"
+    if place.state == "held" and place.error is not None and place.letter is None:
+        return f"is held there until the saga {place.error} has moved"
     if place.state == "held":
         return f"is held there{error}"
     if ahead is not None:

@@ -187,8 +187,15 @@ def add_waiter(connection: Connection, saga_id: str, message_id: str, body: byte
     )
 
 
+def drop_waiter(connection: Connection, saga_id: str, message_id: str) -> None:
+    """Somebody waits for this saga no more (primary key)."""
+    connection.execute(
+        "DELETE FROM outboxd_waiter WHERE saga = ? AND id = ?", (saga_id, message_id)
+    )
+
+
 def take_waiters(connection: Connection, saga_id: str) -> list[bytes]:
-    """Removes and returns the further starts that wait for this saga's result."""
+    """Removes and returns the further starts and the undos that wait for this saga's end."""
     found = connection.execute("SELECT body FROM outboxd_waiter WHERE saga = ?", (saga_id,))
     bodies = [row[0] for row in found.fetchall()]
     if bodies:
