@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
+
+Kind = Literal["next", "read", "handle", "outside", "commit", "publish", "moved", "letter"]
+"""What is at stake at a point."""
 
 ORDER = "first: "
 """Alternatives that begin so are another order, not a failure."""
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """Where something could have gone otherwise: what was about to happen, and in which ways."""
+    """Where something could have gone otherwise: what was about to happen, and in which ways.
+
+    ``kind``: what is at stake; ``who``: the participant; ``type`` and ``part`` (command, event,
+    reply, undo or close): of the message it is about, if it is about one; ``name``: of a call to
+    the outside. ``what`` says all that to people, and nothing matches on it.
+    """
 
     what: str
     ways: tuple[str, ...]
+    kind: Kind
+    who: str = ""
+    type: str = ""
+    part: str = ""
+    name: str = ""
+
+    @property
+    def passed(self) -> Point:
+        """The same, with no way left to go otherwise."""
+        return Point(self.what, (), self.kind)
 
 
 Plan = tuple[tuple[int, str], ...]
@@ -34,8 +52,8 @@ class Chooser(Protocol):
     points: list[Point]
     taken: list[tuple[int, str]]
 
-    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
-        """One of ``ways``, or None for the usual course."""
+    def choose(self, point: Point) -> str | None:
+        """One of its ways, or None for the usual course."""
         ...
 
 
@@ -51,11 +69,11 @@ class Planned:
         self.last = plan[-1][0] if plan else -1
         self._plan = dict(plan)
 
-    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
+    def choose(self, point: Point) -> str | None:
         at = len(self.points)
-        self.points.append(Point(what, ways))
+        self.points.append(point)
         way = self._plan.get(at)
-        if way is None or way not in ways:
+        if way is None or way not in point.ways:
             return None
         self.taken.append((at, way))
         return way
@@ -75,10 +93,10 @@ class Chance:
         self._rate = rate
         self._disorder = disorder
 
-    def choose(self, what: str, ways: tuple[str, ...]) -> str | None:
+    def choose(self, point: Point) -> str | None:
         at = len(self.points)
-        self.points.append(Point(what, ways))
-        way = self._draw(ways)
+        self.points.append(point)
+        way = self._draw(point.ways)
         if way is not None:
             self.taken.append((at, way))
         return way

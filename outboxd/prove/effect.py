@@ -126,7 +126,8 @@ class _Outside:
         self._steps = steps
 
     async def once(self, name: str, call: Callable[[], Awaitable[Any]], wanted: Any) -> Any:
-        self._effect.node.doing = f"begins {name!r} of {said(self._effect.started.envelope)}"
+        envelope = self._effect.started.envelope
+        self._effect.node.does(f"begins {name!r} of {said(envelope)}", envelope)
         return await self._steps.once(name, lambda: self._act(name, call, wanted), wanted)
 
     async def commit(self, fn: Callable[[Any], Any]) -> Any:
@@ -150,7 +151,7 @@ class _Outside:
         if fate == HANGS:
             effect.is_ready = False
         await pause()
-        effect.node.doing = f"records {name!r} of {said(envelope)}"
+        effect.node.does(f"records {name!r} of {said(envelope)}", envelope)
         return value
 
     def _is_faked(self) -> bool:

@@ -306,8 +306,7 @@ class Explorer:
         if not left:
             return _Branch(plan, [], []), found
         points = [
-            point if at > chooser.last else Point(point.what, ())
-            for at, point in enumerate(chooser.points)
+            point if at > chooser.last else point.passed for at, point in enumerate(chooser.points)
         ]
         return _Branch(plan, points, stops), found
 

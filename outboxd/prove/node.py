@@ -80,6 +80,7 @@ class Node:
         self.ran: dict[str, Envelope] = {}
         self.ended: list[str] = []
         self.doing = ""
+        self.cause: Envelope | None = None
         self._image = (-1, 0)
 
     # Its life.
@@ -102,7 +103,7 @@ class Node:
         self.committer = committer
         self.relay = Relay(self.delivery, committer, world.broker, world.clock)
         committer.after[:] = [self.relay.offer, self._hear]
-        self.doing = "starts"
+        self.does("starts")
         if self.was_killed:
             self._open()
             self.due_at = world.clock.at
@@ -141,7 +142,7 @@ class Node:
 
     def heal(self) -> None:
         """Finds its groups, says what it holds, takes what it had read before."""
-        self.doing = "looks at what it had read"
+        self.does("looks at what it had read")
         while self.to_heal:
             driven(self.to_heal[0].heal())
             driven(self.to_heal[0].drain_own())
@@ -181,41 +182,45 @@ class Node:
 
     # What it does.
 
+    def does(self, what: str, cause: Envelope | None = None) -> None:
+        """What the next commit is about, and because of which message."""
+        self.doing, self.cause = what, cause
+
     def submit(self, envelope: Envelope) -> None:
-        self.doing = f"takes {envelope.type} from outside"
+        self.does(f"takes {envelope.type} from outside", envelope)
         self._commit(lambda cx: self.delivery.submit(cx, [envelope]))
 
     def take(self, feed: Feed, body: bytes) -> None:
         """Reads the next entry of ``feed``, commits, acks."""
         envelope = decode_envelope(body)
-        self.doing = f"takes {said(envelope)}"
+        self.does(f"takes {said(envelope)}", envelope)
         driven(self.consumers[feed].read_new())
 
     def catch_up(self) -> None:
         """Finds its streams read to their ends."""
         for feed, consumer in self.consumers.items():
             if not consumer.is_caught_up and self.world.broker.head(feed) is None:
-                self.doing = "has read to the end of its stream"
+                self.does("has read to the end of its stream")
                 driven(consumer.read_new())
         self.is_behind = not all(c.is_caught_up for c in self.consumers.values())
 
     def publish(self) -> None:
-        self.doing = "publishes"
+        self.does("publishes")
         self.is_unpublished = driven(self.relay.work()) and self.is_unpublished
         self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
 
     def watch(self) -> None:
         """Asks the broker what its receivers hold."""
-        self.doing = "hears what is held of what it sent"
+        self.does("hears what is held of what it sent")
         driven(self.relay.watch())
         self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
 
     def fall_due(self) -> None:
         """Begins what is due, then fires timers."""
         self.due_at = NEVER
-        self.doing = "tries again what is due"
+        self.does("tries again what is due")
         begun = self._commit(lambda cx: self.delivery.begin(cx, 200))
-        self.doing = "looks at its timers"
+        self.does("looks at its timers")
         own = self.consumers[Feed(in_stream(self.name), self.name)]
         sleeps_only = not own.is_caught_up
         fired = self._commit(lambda cx: self.delivery.timers(cx, sleeps_only=sleeps_only))
@@ -225,13 +230,13 @@ class Node:
 
     def examine_suspect(self) -> None:
         """After a kill: one suspect, its attempt committed before it runs."""
-        self.doing = "examines a suspect"
+        self.does("examines a suspect")
         outcome = self._commit(lambda cx: self.delivery.begin(cx, 1, suspects=True))
         self.has_suspects = outcome.has_suspects
 
     def run(self, started: Started) -> None:
         """A further attempt of a def handler or of a saga."""
-        self.doing = f"tries {said(started.envelope)} again"
+        self.does(f"tries {said(started.envelope)} again", started.envelope)
         self._commit(lambda cx: self.delivery.run(cx, started.held.n))
 
     def release(self, n: int) -> None:
@@ -239,7 +244,7 @@ class Node:
 
     def apply(self, request: Request) -> None:
         """An operator's request. Raises Refused."""
-        self.doing = f"applies {request.kind} {request.target}".rstrip()
+        self.does(f"applies {request.kind} {request.target}".rstrip())
         self._commit(lambda cx: self.delivery.apply(cx, request))
 
     def steps(self, started: Started) -> Steps:
@@ -324,11 +329,11 @@ class SimSteps(Steps):
             node.ran[envelope.id] = envelope
             return value
 
-        node.doing = f"commits what {said(envelope)} learned"
+        node.does(f"commits what {said(envelope)} learned", envelope)
         return await super().commit(work)
 
     async def failed(self, error: Exception) -> None:
-        self._node.doing = f"notes that {said(self._envelope)} failed"
+        self._node.does(f"notes that {said(self._envelope)} failed", self._envelope)
         try:
             await super().failed(error)
         except Unavailable:

@@ -10,6 +10,7 @@ import msgspec
 from outboxd.errors import Refused
 from outboxd.store.control import Request
 
+from .choices import Point
 from .node import Node
 from .oracles import Violated
 
@@ -41,7 +42,8 @@ class Operator:
         """After each move of a saga: an operator may cancel it, its memory may go."""
         sagas = self._world.oracles.cancellable(node)
         ways = (*(f"{CANCEL} {saga}" for saga in sagas), EVICTED)
-        way = self._world.chooser.choose(f"{node.name} has moved a saga", ways)
+        point = Point(f"{node.name} has moved a saga", ways, "moved", node.name)
+        way = self._world.chooser.choose(point)
         if way is None:
             return
         self._world.tell(node.name, way, is_fault=True)
@@ -101,7 +103,8 @@ class Operator:
             raise Violated(f"{message_id} became the dead letter {name}", [error])
         self._count_replay(node, name)
         self._world.replayed.add(message_id)
-        way = self._world.chooser.choose(f"the operator looks at {name}", (DISCARD,))
+        point = Point(f"the operator looks at {name}", (DISCARD,), "letter", node.name)
+        way = self._world.chooser.choose(point)
         kind = "dead.replay" if way is None else "dead.discard"
         self._world.tell(
             "operator", f"{'replays' if way is None else 'discards'} {name}", way is not None

@@ -20,7 +20,7 @@ from outboxd.stream import NoGroup
 from . import effect as effects
 from .broker import Feed, SimStream, VirtualClock
 from .cast import START, Cast
-from .choices import ORDER, Chooser
+from .choices import ORDER, Chooser, Kind, Point
 from .effect import Effect
 from .fakes import resource
 from .guard import OutsideTouched, guarded
@@ -132,7 +132,7 @@ class World:
         able = list(self._able())
         if len(able) > 1:
             others = tuple(f"{ORDER}{what()}" for what, _ in able[1:])
-            way = self.chooser.choose(f"what comes next: {able[0][0]()}", others)
+            way = self.chooser.choose(Point(f"what comes next: {able[0][0]()}", others, "next"))
             if way is not None:
                 return able[1 + others.index(way)][1]
         if able:
@@ -241,7 +241,7 @@ class World:
     def _deliver(self, node: Node, feed: Feed, body: bytes) -> None:
         envelope = decode_envelope(body)
         what = f"{node.name} reads {said(envelope)}"
-        match self.chooser.choose(what, (TWICE, AWAY, LOST)):
+        match self._choose(what, (TWICE, AWAY, LOST), "read", node, envelope):
             case way if way == AWAY:
                 self.away[feed] = self._next_deadline()
                 self.tell(node.name, f"{AWAY}, before {said(envelope)}", is_fault=True)
@@ -258,7 +258,8 @@ class World:
 
     def _publish(self, node: Node) -> None:
         node.publish()
-        way = self.chooser.choose(f"{node.name} has published", (KILLED_PUBLISHED, EMPTIED))
+        ways = (KILLED_PUBLISHED, EMPTIED)
+        way = self._choose(f"{node.name} has published", ways, "publish", node)
         if way == EMPTIED:
             self.tell("broker", EMPTIED, is_fault=True)
             self.broker.flush()
@@ -294,7 +295,7 @@ class World:
     def give_back(self, node: Node, n: int) -> None:
         """The disk refused a step of an attempt: it is not counted, as in ``Effects``."""
         while True:
-            node.doing = "gives an attempt back"
+            node.does("gives an attempt back")
             try:
                 node.release(n)
                 return
@@ -375,7 +376,7 @@ class World:
         ways = (RAISES, POISON) if envelope.is_undo else (RAISES, POISON, REJECTS)
         if envelope.kind == "event":
             ways = (RAISES, POISON)
-        way = self.chooser.choose(f"{node.name} handles {said(envelope)}", ways)
+        way = self._choose(f"{node.name} handles {said(envelope)}", ways, "handle", node, envelope)
         if way is None:
             return
         self.tell(node.name, f"{said(envelope)}: {way}", is_fault=True)
@@ -389,9 +390,8 @@ class World:
     def at_outside(self, effect: Effect, name: str) -> str | None:
         """How a call to the outside goes."""
         envelope = effect.started.envelope
-        way = self.chooser.choose(
-            f"{effect.node.name} calls {name!r} for {said(envelope)}", effects.WAYS
-        )
+        what = f"{effect.node.name} calls {name!r} for {said(envelope)}"
+        way = self._choose(what, effects.WAYS, "outside", effect.node, envelope, name)
         if way is not None:
             self.hurt.add(envelope.id)
             self.tell(effect.node.name, f"{name!r} for {said(envelope)}: {way}", is_fault=True)
@@ -418,7 +418,8 @@ class World:
         """How the commit of ``node`` ends."""
         if not node.is_up:
             return None
-        way = self.chooser.choose(f"{node.name} {node.doing}", (KILLED, REFUSED, KILLED_AFTER))
+        ways = (KILLED, REFUSED, KILLED_AFTER)
+        way = self._choose(f"{node.name} {node.doing}", ways, "commit", node, node.cause)
         if way is None:
             return None
         self.tell(node.name, f"{node.doing}: {way}", is_fault=True)
@@ -426,6 +427,19 @@ class World:
 
     def committed(self, node: Node) -> None:
         self.oracles.committed(node)
+
+    def _choose(
+        self,
+        what: str,
+        ways: tuple[str, ...],
+        kind: Kind,
+        node: Node,
+        envelope: Envelope | None = None,
+        name: str = "",
+    ) -> str | None:
+        """How it goes at a point."""
+        type_name, part = ("", "") if envelope is None else (envelope.type, envelope.kind)
+        return self.chooser.choose(Point(what, ways, kind, node.name, type_name, part, name))
 
     def tell(self, who: str, what: str, is_fault: bool = False) -> None:
         """A line of the story."""
