@@ -177,7 +177,7 @@ def _load_place(named: str, place: _Place, found: Found) -> ConfigError | None:
     try:
         module = _imported(place)
     except ConfigError as error:
-        return ConfigError(f"{place.name}: {_line_of(error)}{error.message}", hint=error.hint)
+        return ConfigError(f"{place.name}: {line_of(error)}{error.message}", hint=error.hint)
     except (Exception, SystemExit) as error:
         if _is_missing(error, place):
             return _unknown(named, f"there is no plugin {place.name!r}")
@@ -224,7 +224,7 @@ def _check_place(place: _Place, module: ModuleType) -> None:
     if not any(Path(found) in inits for found in places if found):
         raise ConfigError(
             f"the name {place.name!r} is taken by {places[0] or places[-1]}",
-            hint=f"rename {_shown(str(place.path))}",
+            hint=f"rename {shown(str(place.path))}",
         )
 
 
@@ -296,20 +296,26 @@ def _broken(name: str, error: BaseException) -> ConfigError:
         hint = f"install {error.name}, or correct the import"
     elif isinstance(error, SystemExit):
         said, hint = "it ends the process", "a plugin is imported, not run: guard its main part"
-    return ConfigError(f"{name}: {_line_of(error)}{type(error).__name__}: {said}", hint=hint)
+    return ConfigError(f"{name}: {line_of(error)}{type(error).__name__}: {said}", hint=hint)
 
 
-def _line_of(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """``file:line: `` of the plugin's own line that failed; empty if no line of it is known."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}:{error.lineno}: "
+        return f"{shown(error.filename)}:{error.lineno}: "
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith("<") and not frame.filename.startswith(_NOT_THEIRS):
-            return f"{_shown(frame.filename)}:{frame.lineno}: "
+        if is_own(frame.filename):
+            return f"{shown(frame.filename)}:{frame.lineno}: "
     return ""
 
 
-def _shown(path: str) -> str:
+def is_own(filename: str) -> bool:
+    """Whether code of this file is a plugin's, and not a library's or outboxd's."""
+    return not filename.startswith(("<", *_NOT_THEIRS))
+
+
+def shown(path: str) -> str:
+    """A path as seen from the working directory."""
     try:
         return str(Path(path).resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -6,13 +6,19 @@ import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from msgspec import UNSET
+
 from outboxd.batch import Started
 from outboxd.effects import NotCommitted
 from outboxd.message import decode_data
 from outboxd.participant import Context
+from outboxd.plugins import line_of
 
+from . import waiting
 from .fakes import Stub, made_up
+from .guard import OutsideTouched, guarded
 from .node import said
+from .oracles import Violated
 from .store import Killed
 
 if TYPE_CHECKING:
@@ -67,9 +73,15 @@ class Effect:
         """Runs to the next place where it can be interrupted; returns whether it has ended."""
         self.phase += 1
         try:
-            self._coroutine.send(None)
+            with guarded(files_too=False):
+                asked = self._coroutine.send(None)
         except StopIteration:
             return True
+        except OutsideTouched as err:
+            raise self._astray(line_of(err), f"touches the real world outside: {err}") from err
+        if asked is not None:
+            place = waiting.waits_at(self._coroutine)
+            raise self._astray(place, f"waits for {type(asked).__name__}")
         return False
 
     def time_out(self) -> bool:
@@ -83,6 +95,11 @@ class Effect:
         except StopIteration:
             return True
         return False
+
+    def _astray(self, place: str, what: str) -> Violated:
+        handler = self.started.handler
+        assert handler is not None
+        return Violated(f"{place}{handler.name} {what}", [waiting.INSTEAD])
 
     def close(self) -> None:
         """The process is gone."""
@@ -110,6 +127,8 @@ class Effect:
             node.world.give_back(node, self.n)
             return
         except Exception as err:
+            if waiting.is_lost(err):
+                raise self._astray(line_of(err), "waits for an event loop") from err
             await steps.failed(node.world.noted(node, err))
             return
         try:
@@ -142,7 +161,9 @@ class _Outside:
             raise OutsideFailed(f"simulated: {name} failed before it acted")
         key = effect.call[1] if effect.call is not None else None
         made = f"{name}-{key or envelope.id}"
-        value = await call() if self._is_faked() else made_up(wanted, made)
+        value = world.answer(effect, name)
+        if value is UNSET:
+            value = await call() if self._is_faked() else made_up(wanted, made)
         world.acted(effect, name, key)
         if fate == KILLED:
             raise Killed

@@ -14,13 +14,12 @@ _REFUSED = (
     "os.system",
     "os.exec",
     "os.posix_spawn",
-    "os.remove",
-    "os.rename",
-    "os.mkdir",
     "smtplib.connect",
     "urllib.Request",
     "http.client.connect",
 )
+
+_FILES = ("os.remove", "os.rename", "os.mkdir")
 
 
 class OutsideTouched(BaseException):
@@ -28,15 +27,16 @@ class OutsideTouched(BaseException):
 
 
 _guarded = False
+_files_too = False
 _is_installed = False
 
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
     if not _guarded:
         return
-    if event in _REFUSED:
+    if event in _REFUSED or (_files_too and event in _FILES):
         raise OutsideTouched(f"{event}{_brief(args)}")
-    if event == "open" and _writes(args):
+    if event == "open" and _files_too and _writes(args):
         raise OutsideTouched(f"opens {args[0]!r} for writing")
 
 
@@ -51,18 +51,20 @@ def _brief(args: tuple[object, ...]) -> str:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Within it, sockets, processes and files opened for writing raise OutsideTouched.
+def guarded(*, files_too: bool = True) -> Iterator[None]:
+    """Within it, sockets, processes and (``files_too``) files that change raise OutsideTouched.
 
+    What is imported there for the first time leaves no compiled file behind, which would be one.
     Uses the interpreter's audit events (PEP 578), which cannot be taken back; outside of this
     block the hook does nothing.
     """
-    global _guarded, _is_installed
+    global _guarded, _files_too, _is_installed
     if not _is_installed:
         sys.addaudithook(_hook)
         _is_installed = True
-    before, _guarded = _guarded, True
+    before = _guarded, _files_too, sys.dont_write_bytecode
+    _guarded, _files_too, sys.dont_write_bytecode = True, files_too, True
     try:
         yield
     finally:
-        _guarded = before
+        _guarded, _files_too, sys.dont_write_bytecode = before

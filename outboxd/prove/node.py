@@ -325,7 +325,7 @@ class SimSteps(Steps):
         node, envelope = self._node, self._envelope
 
         def work(tx: Tx) -> Any:
-            value = node.world.guarded(lambda: fn(tx))
+            value = fn(tx)
             node.ran[envelope.id] = envelope
             return value
 

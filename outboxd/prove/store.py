@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 from outboxd.errors import StoreBroken
 from outboxd.store.connection import Connection
 
+from .guard import guarded
+
 T = TypeVar("T")
 
 
@@ -54,7 +56,8 @@ class MemoryDatabase:
         before = connection.total_changes
         connection.execute("SAVEPOINT run")
         try:
-            value = fn(connection)
+            with guarded():
+                value = fn(connection)
             fate = self._watcher.before_commit() if connection.total_changes != before else None
             if fate == "killed":
                 raise Killed

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from outboxd.batch import NEVER, Started
 from outboxd.errors import Reject, Unavailable
 from outboxd.message import Envelope, decode_envelope
+from outboxd.plugins import line_of
 from outboxd.stream import NoGroup
 
 from . import effect as effects
@@ -23,7 +25,7 @@ from .cast import START, Cast
 from .choices import ORDER, Chooser, Kind, Point
 from .effect import Effect
 from .fakes import resource
-from .guard import OutsideTouched, guarded
+from .guard import OutsideTouched
 from .node import Node, said
 from .operator import Operator
 from .oracles import Oracles, Violated
@@ -215,7 +217,7 @@ class World:
                 node.due_at = min(node.due_at, self.clock.at)
         except OutsideTouched as err:
             raise Violated(
-                f"{node.name} touches the world outside inside a transaction: {err}",
+                f"{line_of(err)}{node.name} touches the world outside in a transaction: {err}",
                 ["a rollback does not take that back: use an async handler and ctx.once"],
             ) from err
         if node.is_up and node not in self._moved:
@@ -261,14 +263,18 @@ class World:
         ways = (KILLED_PUBLISHED, EMPTIED)
         way = self._choose(f"{node.name} has published", ways, "publish", node)
         if way == EMPTIED:
-            self.tell("broker", EMPTIED, is_fault=True)
-            self.broker.flush()
-            self.broker.serial.clear()
-            for other in self.nodes.values():
-                if other.is_up:
-                    other.lose_broker()
+            self.empty_broker()
         elif way == KILLED_PUBLISHED:
             raise Killed
+
+    def empty_broker(self) -> None:
+        """The broker loses everything; everybody finds out."""
+        self.tell("broker", EMPTIED, is_fault=True)
+        self.broker.flush()
+        self.broker.serial.clear()
+        for node in self.nodes.values():
+            if node.is_up:
+                node.lose_broker()
 
     def _go_on(self, node: Node, effect: Effect) -> None:
         def act() -> None:
@@ -356,18 +362,13 @@ class World:
         node = self.nodes[tx._sender]
         self.before_handler(node, envelope)
         try:
-            value = self.guarded(work)
+            value = work()
         except Reject:
             raise
         except Exception as err:
             raise self.noted(node, err) from err
         node.ran[envelope.id] = envelope
         return value
-
-    def guarded(self, work: Callable[[], Any]) -> Any:
-        """Code inside a transaction."""
-        with guarded():
-            return work()
 
     def before_handler(self, node: Node, envelope: Envelope) -> None:
         """Raises Injected or Reject where the schedule says so."""
@@ -396,6 +397,10 @@ class World:
             self.hurt.add(envelope.id)
             self.tell(effect.node.name, f"{name!r} for {said(envelope)}: {way}", is_fault=True)
         return way
+
+    def answer(self, effect: Effect, name: str) -> Any:
+        """What a call to the outside returns; UNSET: what its fake does, or a made-up value."""
+        return UNSET
 
     def acted(self, effect: Effect, name: str, key: Any) -> None:
         """The outside has acted."""
