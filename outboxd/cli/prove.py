@@ -61,6 +61,14 @@ if TYPE_CHECKING:
     help="Of the random schedules: the same one, the same schedules.",
 )
 @click.option(
+    "--from",
+    "first_run",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Go on with the random schedules at this number.",
+)
+@click.option(
     "--random",
     "random_s",
     default=5.0,

@@ -53,13 +53,15 @@ class Found(msgspec.Struct, frozen=True):
 
 class Tally(msgspec.Struct):
     """What was explored. ``ran``: schedules that were run; ``equal``: further ones that lead to a
-    state from which everything was explored; ``total``: of the systematic ones, as far as known.
+    state from which everything was explored; ``total``: of the systematic ones, as far as known;
+    ``random``: schedules that were drawn, from number ``first`` on.
     """
 
     ran: int = 0
     equal: int = 0
     total: int = 0
     random: int = 0
+    first: int = 0
     faults: int = 0
     is_complete: bool = True
 
@@ -154,10 +156,14 @@ class Explorer:
         return None
 
     def random(
-        self, messages: Sequence[Message], seed: int, runs: int, most: int = 6
+        self, messages: Sequence[Message], seed: int, runs: range, most: int = 6
     ) -> Found | None:
-        """``runs`` random schedules, each with up to ``most`` failures and in another order."""
+        """Random schedules, each with up to ``most`` failures and in another order.
+
+        ``runs``: their numbers; each number of a seed is one schedule, the same every time.
+        """
         starts = self._starts(messages)
+        self.tally.first = runs.start
 
         def work(number: int) -> tuple[int, Found | None]:
             dice = random.Random(f"{seed}/{number}")
@@ -169,7 +175,7 @@ class Explorer:
             self.tally.random += done
             self._tell(self.tally)
 
-        found = self._each(lambda: self._in_time(range(runs)), work, tell)
+        found = self._each(lambda: self._in_time(runs), work, tell)
         return None if found is None else self._shorter(starts, found)
 
     def _last_level(self, starts: Starts, level: list[_Branch]) -> Found | None:

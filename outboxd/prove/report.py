@@ -18,23 +18,29 @@ from .world import Told
 
 def bounds(proof: Proof) -> list[str]:
     """What was explored, line by line."""
-    return [f"{part.what}: {_covered(part.tally)}" for part in proof.parts]
+    return [f"{part.what}: {_covered(part.tally, proof.seed)}" for part in proof.parts]
 
 
-def _covered(tally: Tally) -> str:
-    if tally.random:
-        return f"{tally.random:,} random schedules with up to 6 failures; no proof beyond them"
-    many = "failure" if tally.faults == 1 else "failures"
+def _covered(tally: Tally, seed: int) -> str:
+    if not tally.ran:
+        after = tally.first + tally.random
+        return (
+            f"{counted(tally.random, 'random schedule')} with up to 6 failures, no proof beyond "
+            f"them; --seed {seed} --from {after} goes on"
+        )
+    failures = counted(tally.faults, "failure")
     if not tally.is_complete:
         return (
-            f"{tally.covered:,} of at least {tally.total:,} schedules with at most "
-            f"{tally.faults} {many}; stopped by the time limit"
+            f"{tally.covered:,} of at least {counted(tally.total, 'schedule')} with at most "
+            f"{failures}; stopped by the time limit"
         )
-    equal = f", {tally.equal:,} of them led to a state explored already" if tally.equal else ""
-    return (
-        f"all {tally.covered:,} schedules with at most {tally.faults} {many}{equal}; "
-        "not proved beyond"
-    )
+    equal = f", {tally.equal:,} of them by a state explored already" if tally.equal else ""
+    which = "the usual course" if tally.covered == 1 else f"all {tally.covered:,} schedules"
+    return f"{which} with at most {failures}{equal}; not proved beyond"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def speed(proof: Proof) -> str:
@@ -42,7 +48,8 @@ def speed(proof: Proof) -> str:
     ran = sum(part.tally.ran + part.tally.random for part in proof.parts)
     covered = sum(part.tally.covered + part.tally.random for part in proof.parts)
     per_s = covered / max(proof.took_s, 1e-9)
-    return f"{covered:,} schedules ({ran:,} run) in {in_words(proof.took_s)}, {per_s:,.0f} a second"
+    took = in_words(proof.took_s)
+    return f"{counted(covered, 'schedule')} ({ran:,} run) in {took}, {per_s:,.0f} a second"
 
 
 def story(told: Sequence[Told]) -> list[str]:
@@ -63,7 +70,7 @@ def violation(found: Found) -> list[str]:
     lines = [f"VIOLATED  {found.rule}"]
     lines += [f"          {detail}" for detail in found.details[:20]]
     count = len(found.plan)
-    lines += ["", f"It takes {count or 'no'} failure{'' if count == 1 else 's'}:"]
+    lines += ["", f"It takes {counted(count, 'failure') if count else 'no failure'}:"]
     lines += [
         f"  {n}. {at}: {way}"
         for n, (at, (_, way)) in enumerate(zip(found.points, found.plan, strict=True), 1)

@@ -23,15 +23,20 @@ RANDOM_RUNS = 1_000_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """``faults``: at most so many in each systematic schedule; ``seed`` and ``random_s``: of the
-    random ones after them; ``instances``: sagas at once for each example; ``limit_s``: real seconds
-    for all of it; ``horizon_s``: virtual seconds after which a saga is taken to wait for ever;
-    ``jobs``: processes.
+    """How far to go.
+
+    faults: at most so many failures in each systematic schedule.
+    seed, random_s, first_run: of the random schedules after them: real seconds, and where to go on.
+    instances: sagas at once for each example.
+    limit_s: real seconds for all of it.
+    horizon_s: virtual seconds after which a saga is taken to wait for ever.
+    jobs: processes.
     """
 
     faults: int = 2
     seed: int = 0
     random_s: float = 5.0
+    first_run: int = 0
     instances: int = 2
     limit_s: float = 600.0
     horizon_s: float = HORIZON_S
@@ -118,9 +123,8 @@ def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) ->
                 return found
     crowd = [copied(m, n) for m in messages for n in range(settings.instances)]
     until = time.monotonic() + settings.random_s
-    found = explore(
-        "all at once, at random", until, lambda e: e.random(crowd, settings.seed, RANDOM_RUNS)
-    )
+    runs = range(settings.first_run, settings.first_run + RANDOM_RUNS)
+    found = explore("all at once, at random", until, lambda e: e.random(crowd, settings.seed, runs))
     return found
 
 
