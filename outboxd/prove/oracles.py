@@ -59,9 +59,13 @@ class Oracles:
                 self._ask(check)
 
     def _ask(self, check: Check) -> None:
-        found = list(check.spec.fn(check.db))
+        rule = f"{check.participant}: {check.spec.text}"
+        try:
+            found = list(check.spec.fn(check.db))
+        except Exception as err:
+            raise Violated(rule, [f"the invariant itself raised {err!r}"]) from err
         if found:
-            raise Violated(f"{check.participant}: {check.spec.text}", found)
+            raise Violated(rule, found)
 
     def acted(self, node: Node, envelope: Envelope, name: str, key: Any) -> None:
         """An effect has acted outside. Raises Violated where a retry uses another key."""

@@ -237,7 +237,7 @@ class World:
         self.tell(name, f"gets {said(envelope)} from outside")
         node = self.nodes[name]
         self.with_(node, lambda: node.submit(envelope))
-        if node.was_killed and not self.oracles.has_started(node, envelope):
+        if not self.oracles.has_started(node, envelope):
             self._starts.append((name, envelope))  # whoever sends tries again
 
     def _deliver(self, node: Node, feed: Feed, body: bytes) -> None:
