@@ -18,7 +18,12 @@ from .world import Told
 
 def bounds(proof: Proof) -> list[str]:
     """What was explored, line by line."""
-    return [f"{part.what}: {_covered(part.tally, proof.seed)}" for part in proof.parts]
+    lines = [f"{part.what}: {_covered(part.tally, proof.seed)}" for part in proof.parts]
+    if proof.found is not None:
+        last = proof.parts[-1]
+        ran = counted(last.tally.ran + last.tally.random, "schedule")
+        lines[-1] = f"{last.what}: a violation after {ran}; the others were not explored"
+    return lines
 
 
 def _covered(tally: Tally, seed: int) -> str:
