@@ -34,6 +34,9 @@ ALONE = 100
 OPEN = 2000
 """Sagas under way at once when throughput is measured."""
 
+BARE = 2000
+"""Turns of the bare loop at most: its rate does not change with more."""
+
 _TABLE = "CREATE TABLE work (id TEXT PRIMARY KEY, amount INTEGER NOT NULL) STRICT"
 
 
@@ -125,8 +128,9 @@ def run(sagas: int, data: Path | None, report: Callable[[str], None]) -> dict[st
     try:
         report("time of one sync of the disk")
         sync_s = _sync_time(folder)
-        report(f"a bare loop of the same steps, {sagas} times")
-        bare = _bare_loop(folder, min(sagas, 2000))
+        loops = min(sagas, BARE)
+        report(f"a bare loop of the same steps, {loops} times")
+        bare = _bare_loop(folder, loops)
         report(f"{ALONE} sagas one after another, then {sagas} at once")
         measured = anyio.run(_measure, folder, sagas, backend_options={"use_uvloop": _has_uvloop()})
         return {

@@ -110,6 +110,11 @@ class Lanes:
             heapq.heappush(self._heap, (due_at, n))
         return list(found)
 
+    @property
+    def suspects(self) -> int:
+        """How many are suspect and not yet examined: one pass, for the eyes of a person."""
+        return sum(slot.is_suspect for slot in list(self._slots.values()))
+
     def suspect(self) -> int | None:
         """The next suspect that may run: one at a time, so that a crasher convicts only itself."""
         while self._suspects:

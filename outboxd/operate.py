@@ -76,6 +76,14 @@ def send(
         return control.transact(connection, lambda c: control.add_request(c, request))
 
 
+def is_known(data: Path) -> bool:
+    """Whether outboxd has run here, so that it is known what can be sent."""
+    if not (data / control.FILE).is_file():
+        return False
+    with control.client(data) as connection:
+        return bool(control.catalog(connection))
+
+
 def replay(
     data: Path, letters: Iterable[tuple[str, int]], *, who: str | None = None, reason: str = ""
 ) -> list[Request]:

@@ -68,6 +68,7 @@ class Progress(msgspec.Struct, frozen=True):
     stuck: int = 0
     dead: int = 0
     open: int = 0
+    suspects: int = 0
     broker: str = "up"
     elapsed_s: float = 0.0
 
@@ -124,6 +125,7 @@ class Runtime:
         }
         self.control = Database(self.data / control.FILE)
         self.intake = Intake(self.hosted, self.registry, self.control, self._clock)
+        self._quarantine = Quarantine()
         self._node = node or ""
         self._drain_s = drain_s
         self._started_at = self._clock.now()
@@ -229,9 +231,8 @@ class Runtime:
     async def _start(
         self, stream: Stream, work: TaskGroup, services: TaskGroup, lifespans: TaskGroup
     ) -> None:
-        quarantine = Quarantine()
         for hosted in self.hosted.values():
-            hosted.wire(stream, work, quarantine)
+            hosted.wire(stream, work, self._quarantine)
             hosted.committer.after.append(self._hear)
             await lifespans.start(self._hold_lifespan, hosted)
         for hosted in self.hosted.values():
@@ -404,6 +405,7 @@ class Runtime:
             stuck=sum(t.stuck for t in tallies),
             dead=sum(h.delivery.letters.count for h in self.hosted.values()),
             open=sum(t.running + t.compensating for t in tallies),
+            suspects=0 if self._quarantine.is_clear else self._suspects,
             broker="up" if error is None else f"down: {error}",
             elapsed_s=self._clock.now() - self._started_at,
         )
@@ -412,6 +414,10 @@ class Runtime:
     def in_hand(self) -> int:
         """Attempts of async handlers that run right now."""
         return sum(len(h.effects.running) for h in self.hosted.values() if h.is_wired)
+
+    @property
+    def _suspects(self) -> int:
+        return sum(h.delivery.holding.lanes.suspects for h in self.hosted.values())
 
     @property
     def _stores(self) -> list[Database]:

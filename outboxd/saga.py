@@ -8,10 +8,12 @@ affair. The order of steps is deterministic by construction, since the code may 
 
 from __future__ import annotations
 
+import os
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 import msgspec
@@ -29,6 +31,8 @@ P = ParamSpec("P")
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long a call waits for its answer unless its command or the call says otherwise."""
+
+_HERE = f"{Path(__file__).parent}{os.sep}"
 
 SHOWN = 200
 """Characters of a message or a result that are shown where it does not fit."""
@@ -359,8 +363,22 @@ def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
 
 
 def where(error: BaseException) -> str:
-    """The traceback as text."""
-    return "".join(traceback.format_exception(error))
+    """The traceback as text, from the user's code on: how it was called is never what is wrong."""
+    told = traceback.TracebackException.from_exception(error)
+    _without_ours(told)
+    return "".join(told.format())
+
+
+def _without_ours(told: traceback.TracebackException) -> None:
+    first = next((n for n, frame in enumerate(told.stack) if not _is_ours(frame.filename)), 0)
+    del told.stack[:first]
+    for cause in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if cause is not None:
+            _without_ours(cause)
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_HERE)
 
 
 _ONLY = "it may await only what its Saga offers: call, run, send, publish, sleep"

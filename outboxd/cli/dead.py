@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -27,7 +28,7 @@ from .options import (
     with_settings,
     yes_option,
 )
-from .output import Column, Output, ago, clock_time, colour_of, counted, moment, stated
+from .output import Column, Output, ago, clock_time, colour_of, counted, moment, stated, whole
 from .watching import until
 
 _SAMPLE = 5
@@ -81,7 +82,7 @@ def list_(
         return
     if page.live and filter_:
         empty = f"0 of {counted(page.live, 'letter')} match."
-    out.rows(page.rows, _columns(now), empty=empty)
+    out.rows(page.rows, _columns(page.rows, now), empty=empty)
     if out.is_tty and len(page.rows) == limit and page.live > limit:
         out.say(f"{limit} of {page.live:,} shown; --limit N shows more, --group their causes")
 
@@ -260,11 +261,12 @@ def _wait(settings: Settings, out: Output, letters: list[Letter], timeout_s: flo
         raise exits.Stop(exits.FAILED)
 
 
-def _columns(now: datetime) -> list[Column[LetterRow]]:
+def _columns(rows: Sequence[LetterRow], now: datetime) -> list[Column[LetterRow]]:
+    least = max(8, whole(row.key or "" for row in rows))
     return [
         Column(title="ID", text=lambda r: r.name, raw=lambda r: f"{r.participant}/d-{r.n}"),
-        Column(title="MESSAGE", text=lambda r: r.type, least=12),
-        Column(title="KEY", text=lambda r: r.key or "-", least=8),
+        Column(title="MESSAGE", text=lambda r: r.type, least=12, drops=5),
+        Column(title="KEY", text=lambda r: r.key or "-", least=least),
         Column(title="HANDLER", text=lambda r: r.handler, least=14, drops=3),
         Column(
             title="STATE",
@@ -275,7 +277,7 @@ def _columns(now: datetime) -> list[Column[LetterRow]]:
         Column(title="TRY", text=lambda r: str(r.attempts), align=">", drops=1),
         Column(title="FAILED", text=lambda r: str(r.failed), align=">", drops=2),
         Column(title="AGE", text=lambda r: ago(r.at, now), raw=lambda r: moment(r.at), align=">"),
-        Column(title="ERROR", text=lambda r: f"{r.error_type}: {r.error}", least=20),
+        Column(title="ERROR", text=lambda r: f"{r.error_type}: {r.error}", least=12, drops=4),
     ]
 
 

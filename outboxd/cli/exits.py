@@ -77,10 +77,15 @@ def guarded(command: Callable[[], object]) -> int:
 
 def say_error(message: str, hint: str | None) -> None:
     """``error: …`` and ``hint: …`` on stderr."""
-    colour = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+    colour = wants_colour()
     for word, fg, text in (("error:", "red", message), ("hint:", "cyan", hint)):
         if text:
             click.echo(f"{click.style(word, fg=fg, bold=True)} {text}", err=True, color=colour)
+
+
+def wants_colour() -> bool | None:
+    """For ``click.echo``: no colours where none are wanted, else as the stream can."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _bug() -> str:

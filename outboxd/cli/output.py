@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 GAP = "  "
 
+LONGEST_KEY = 40
+"""Longer keys than a UUID and something may be cut, before all else is lost."""
+
 GLYPHS = {
     "stuck": ("✗", "red"),
     "compensating": ("↶", "magenta"),
@@ -57,7 +60,8 @@ class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """``text``: the cell for a person; ``raw``: for a program, when that differs.
 
     ``least``: its text may be cut to so many characters, before any column goes (0: not at all);
-    ``drops``: from 1, the order in which columns go; ``colour``: of a cell, by its row.
+    ``cut``: which end of it goes; ``drops``: from 1, the order in which columns go; ``colour``: of
+    a cell, by its row.
     """
 
     title: str
@@ -66,6 +70,7 @@ class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     align: Literal["<", ">"] = "<"
     drops: int = 0
     least: int = 0
+    cut: Literal["end", "start"] = "end"
     colour: Callable[[T], str | None] | None = None
 
 
@@ -137,7 +142,7 @@ def table(
     for number, row in enumerate(rows):
         parts = []
         for column in kept:
-            cell = _padded(cells[id(column)][number], widths[id(column)], column.align)
+            cell = _padded(cells[id(column)][number], widths[id(column)], column.align, column.cut)
             colour = column.colour(row) if column.colour is not None and has_colour else None
             parts.append(click.style(cell, fg=colour) if colour else cell)
         yield GAP.join(parts).rstrip()
@@ -185,18 +190,26 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def shortened(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+def shortened(text: str, width: int, cut: str = "end") -> str:
+    """``text`` in at most ``width`` characters, without its end or its start."""
+    if len(text) <= width:
+        return text
+    kept = max(0, width - 1)
+    return f"…{text[len(text) - kept :]}" if cut == "start" else f"{text[:kept]}…"
 
 
-def wrapped(sentence: str, width: int) -> str:
-    """A sentence over several lines, indented."""
+def whole(texts: Iterable[str]) -> int:
+    """The width that a column of keys needs: what a person types next is not cut, within reason."""
+    return min(max(map(len, texts), default=0), LONGEST_KEY)
+
+
+def wrapped(sentence: str, width: int, first: str = "  ") -> str:
+    """A sentence over several lines, each further one indented by two more than the ``first``."""
     return textwrap.fill(
         sentence,
         max(40, width),
-        initial_indent="  ",
-        subsequent_indent="    ",
+        initial_indent=first,
+        subsequent_indent=f"{first}  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -221,8 +234,8 @@ def _fitted(kept: list[Column[T]], cells: dict[int, list[str]], width: int) -> d
         kept.remove(min(droppable, key=lambda column: column.drops))
 
 
-def _padded(text: str, width: int, align: str) -> str:
-    return f"{shortened(text, width):{align}{width}}"
+def _padded(text: str, width: int, align: str, cut: str = "end") -> str:
+    return f"{shortened(text, width, cut):{align}{width}}"
 
 
 def _one_line(text: str) -> str:

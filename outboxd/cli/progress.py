@@ -17,7 +17,8 @@ import click
 from outboxd.clock import in_words
 from outboxd.errors import ConfigError
 
-from .output import shortened
+from . import exits
+from .output import counted, shortened, wrapped
 
 if TYPE_CHECKING:
     from outboxd.runtime import Progress
@@ -76,9 +77,15 @@ class Line:
         """A line of talk above the progress line."""
         if self.is_shown and self._text:
             self._stream.write(_CLEAR)
-        click.echo(text, file=self._stream)
+        click.echo(text, file=self._stream, color=exits.wants_colour())
         if self.is_shown and self._text:
             self._write(self._text)
+
+    def say(self, sentence: str) -> None:
+        """A sentence of talk, over several lines where the terminal is narrow."""
+        if self.is_shown:
+            sentence = wrapped(sentence, shutil.get_terminal_size().columns, first="")
+        self.around(sentence)
 
     def _write(self, text: str) -> None:
         self._stream.write(_CLEAR + text)
@@ -156,6 +163,8 @@ def _file_handler(data: Path) -> logging.Handler:
 def in_one_line(progress: Progress, rate: float = 0.0) -> str:
     """``1,204 started  1,190 done  9 undone  5 open  1,980/s  6s``: within 80 columns."""
     parts = ["broker down"] if progress.broker != "up" else []
+    if progress.suspects:
+        parts.append(f"examining {counted(progress.suspects, 'suspect')}")
     parts += [
         f"{progress.started:,} started",
         f"{progress.completed:,} done",

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _SHOWN_VIOLATIONS = 20
 
+_ALWAYS_SAID = ("started", "completed", "compensated", "stuck")
+"""Also where it is none; with the rest it would not fit on a line."""
+
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -102,12 +105,13 @@ def _serve(
 def _say_start(registry: Registry, settings: Settings, line: Line) -> None:
     names = ", ".join(sorted(registry.participants))
     broker = settings_module.redacted(settings.redis) if settings.redis else "embedded broker"
-    line.around(f"outboxd hosts {names}; data in {settings.data}, {broker}")
+    line.say(f"outboxd hosts {names}; data in {settings.data}, {broker}")
     for warning in registry.unowned():
         line.around(f"{click.style('warning:', fg='yellow')} {warning}")
 
 
 def _say_end(summary: Summary, settings: Settings) -> None:
+    colour = exits.wants_colour()
     for text in summary_lines(summary):
         click.echo(text)
     progress = summary.progress
@@ -118,7 +122,7 @@ def _say_end(summary: Summary, settings: Settings) -> None:
         if number:
             click.echo(f"  see {with_data(command, settings)}")
     for sentence in summary.violations[:_SHOWN_VIOLATIONS]:
-        click.echo(f"{click.style('violated:', fg='red')} {sentence}")
+        click.echo(f"{click.style('violated:', fg='red')} {sentence}", color=colour)
     if len(summary.violations) > _SHOWN_VIOLATIONS:
         click.echo(f"  and {len(summary.violations) - _SHOWN_VIOLATIONS} more: outboxd audit")
 
@@ -137,7 +141,8 @@ def summary_lines(summary: Summary) -> list[str]:
         (progress.stuck, "stuck"),
         (progress.open, "open"),
     ]
-    lines.append(f"  sagas    {', '.join(f'{n:,} {word}' for n, word in counts)}")
+    said = [f"{n:,} {word}" for n, word in counts if n or word in _ALWAYS_SAID]
+    lines.append(f"  sagas    {', '.join(said)}")
     lines.append(f"  letters  {progress.dead:,} dead")
     if progress.read or progress.refused:
         lines.append(f"  feed     {counted(progress.read, 'line')}, {progress.refused:,} refused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -36,6 +37,7 @@ from .output import (
     counted,
     moment,
     stated,
+    whole,
     wrapped,
 )
 
@@ -94,7 +96,7 @@ def list_(
     empty = "No saga has started. Send one: outboxd send TYPE '{…}'"
     if page.total:
         empty = f"0 of {counted(page.total, 'saga')} match."
-    out.rows(page.rows, _columns(utc(SystemClock().now())), empty=empty)
+    out.rows(page.rows, _columns(page.rows, utc(SystemClock().now())), empty=empty)
     if out.is_tty and page.matching > len(page.rows):
         out.say(f"{len(page.rows)} of {page.matching:,} shown; --limit N shows more")
 
@@ -262,9 +264,10 @@ def _dates(saga: SagaRow, detail: SagaDetail, now: datetime) -> str:
     return f"{text}, took {in_words((saga.ended_at - saga.started_at).total_seconds())}"
 
 
-def _columns(now: datetime) -> list[Column[SagaRow]]:
+def _columns(rows: Sequence[SagaRow], now: datetime) -> list[Column[SagaRow]]:
+    least = max(19, 2 + whole(row.key for row in rows))
     return [
-        Column(title="SAGA", text=lambda r: r.id, least=19),
+        Column(title="SAGA", text=lambda r: r.id, least=least, cut="start"),
         Column(
             title="STATE",
             text=lambda r: stated(r.state),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -19,7 +20,10 @@ from . import exits
 from .actions import QUEUED, pending_text, settled, shown
 from .options import with_data, with_output, with_settings
 from .output import Output
-from .watching import until
+from .watching import POLL_S, until
+
+START_S = 5.0
+"""How long a message waits for a daemon that begins on a fresh directory."""
 
 
 @click.command()
@@ -54,9 +58,9 @@ def send(
     queued. --wait prints the saga's result, and exits 1 unless it completed.
     """
     timeout_s = seconds(timeout)
-    request = operate.send(
-        settings.data, type_name, _payload(payload), key=key, message_id=message_id
-    )
+    said = _payload(payload)
+    _until_known(settings, out)
+    request = operate.send(settings.data, type_name, said, key=key, message_id=message_id)
     request = settled(settings, [request])[0]
     if request.state == "refused":
         raise Refused(request.result)
@@ -71,6 +75,21 @@ def send(
         out.say(pending_text(settings))
     else:
         out.say(f"accepted by {request.participant}")
+
+
+def _until_known(settings: Settings, out: Output) -> None:
+    """`run` may have been started a moment ago; what can be sent is known when it has begun.
+
+    A directory in which it never ran takes nothing: the name may be mistyped, and whatever was
+    queued there would wait for ever.
+    """
+    ends_at = time.monotonic() + START_S
+    has_said = False
+    while not operate.is_known(settings.data) and time.monotonic() < ends_at:
+        if not has_said:
+            out.say(f"waiting for outboxd to start on {settings.data}")
+            has_said = True
+        time.sleep(POLL_S)
 
 
 def _payload(said: str | None) -> bytes:

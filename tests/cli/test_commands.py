@@ -252,6 +252,31 @@ def test_a_send_without_a_daemon_is_queued_and_says_so(shop: Path, run: Run) -> 
     assert len(pending(shop)) == 1
 
 
+def test_a_message_right_after_the_start_waits_for_it(
+    workplace: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = workplace / "fresh"
+
+    def start(pause_s: float) -> None:
+        data.mkdir(exist_ok=True)
+        filling.a_shop(data)
+
+    monkeypatch.setattr("outboxd.cli.send.time.sleep", start)
+    result = run("send", "PlaceOrder", "--key", "1", "--data", str(data))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"waiting for outboxd to start on {data}\n")
+
+
+def test_a_directory_where_outboxd_never_ran_takes_no_message(
+    workplace: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outboxd.cli.send.START_S", 0.0)
+    result = run("send", "PlaceOrder", "--key", "1", "--data", "mistyped")
+    assert result.exit_code == 2
+    assert "there is no outboxd data in mistyped" in result.stderr
+    assert not (workplace / "mistyped").exists()
+
+
 def test_a_message_comes_from_a_file_or_from_stdin(shop: Path, run: Run) -> None:
     Path("order.json").write_text('{"order_id": "2"}')
     assert run("send", "PlaceOrder", "@order.json").exit_code == 0

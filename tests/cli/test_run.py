@@ -80,6 +80,9 @@ def test_the_line_says_how_it_goes_within_80_columns() -> None:
     usual = in_one_line(Progress(started=12_998, completed=11_655, open=1_343, elapsed_s=6.2), 1980)
     assert usual == "12,998 started  11,655 done  0 undone  1,343 open  1,980/s  6s"
     assert in_one_line(Progress(broker="down: refused")).startswith("broker down  0 started")
+    careful = in_one_line(Progress(suspects=12, started=12_998, open=1_343, elapsed_s=0.4))
+    assert careful.startswith("examining 12 suspects  12,998 started")
+    assert len(careful) <= 80
 
 
 def test_the_line_is_cut_rather_than_wrapped(terminal: Terminal) -> None:
@@ -126,6 +129,23 @@ def test_talk_stands_above_the_line_and_does_not_tear_it(
     log = (workplace / "data/log/outboxd.log").read_text()
     assert "level=WARNING logger=outboxd broker unreachable, retrying\n" in log
     assert "level=INFO logger=outboxd only for the file\n" in log
+
+
+def test_no_colour_in_talk_where_none_is_wanted(
+    terminal: Terminal, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    set_up_logging(workplace / "data", "info", Line(terminal), verbose=False)
+    logging.getLogger("outboxd").warning("broker unreachable")
+    assert terminal.getvalue() == "warning: broker unreachable\n"
+
+
+def test_a_long_sentence_is_broken_at_words(terminal: Terminal) -> None:
+    Line(terminal).say(f"outboxd hosts {', '.join(f'participant-{n}' for n in range(12))}; data")
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("  participant-")
 
 
 def test_without_a_terminal_there_is_no_line(

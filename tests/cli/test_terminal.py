@@ -62,6 +62,21 @@ def test_what_is_shown_fits_the_terminal(shop: Path, command: str, columns: int)
     assert "10431" in output or command in ("status", "dead list --group")
 
 
+def test_a_key_is_whole_where_anything_else_can_be_cut(shop: Path) -> None:
+    key = "customer-4711-0b6f2c1e-4c1e-4f0a"
+    with store(shop, "orders") as connection:
+        connection.execute(
+            "UPDATE outboxd_saga SET id = ?, key = ? WHERE id = 'orders/fulfil/10431'",
+            (f"orders/fulfil/{key}", key),
+        )
+    with store(shop, "payments") as connection:
+        connection.execute("UPDATE outboxd_dead SET key = ?", (key,))
+    for command in (("saga", "list"), ("dead", "list")):
+        _, output = on_terminal(*command)
+        assert key in output
+        assert max(map(len, _ESCAPES.sub("", output).splitlines())) <= 80
+
+
 def test_a_terminal_gets_a_table_with_glyph_word_and_colour(shop: Path) -> None:
     _, output = on_terminal("saga", "list")
     head, first, *_ = output.splitlines()
