@@ -287,6 +287,11 @@ async def letters(harness: Harness, participant: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in await harness.rows(participant, sql)]
 
 
+def new_stream(clock: FakeClock) -> FaultyStream:
+    """A broker for one test; see the fixture ``on_each_broker``."""
+    return FaultyStream(MemoryStream(clock))
+
+
 @asynccontextmanager
 async def hosting(
     *participants: Participant,
@@ -298,7 +303,7 @@ async def hosting(
 ) -> AsyncIterator[Harness]:
     """``running``, and at its end the books must be right."""
     clock = clock or FakeClock()
-    stream = stream or FaultyStream(MemoryStream(clock))
+    stream = stream or new_stream(clock)
     async with running(
         *participants, data=data, clock=clock, stream=stream, chance=chance, drain_s=drain_s
     ) as harness:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from outboxd import Participant, Rejected, Retry, Saga, Tx
-from outboxd.memory_stream import MemoryStream
 from outboxd.message import in_stream
-from outboxd.testing import FakeClock, FaultyStream, Harness, wait_until
+from outboxd.testing import FakeClock, Harness, wait_until
+from tests.promises import cast as stage
 from tests.promises.cast import Act, Cast, Do, Go, Unact, Undo, hosting, log, until_step
+from tests.promises.conftest import Outage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("on_each_broker")]
 
 WORKER, DESK = in_stream("worker"), in_stream("desk")
 COUNT = 100
@@ -47,7 +48,7 @@ class Place:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.clock = FakeClock()
-        self.stream = FaultyStream(MemoryStream(self.clock))
+        self.stream = stage.new_stream(self.clock)
 
     def host(self, cast: Cast, *only: Participant):  # type: ignore[no-untyped-def]
         """Hosts the cast, or some of it, here."""
@@ -163,17 +164,17 @@ async def worker_is_published(harness: Harness) -> bool:
     return len([to for to, _ in harness.stream.seen if to == DESK]) >= COUNT
 
 
-async def test_an_hour_without_the_broker_times_nobody_out(place: Place) -> None:
-    broker = place.stream.broker
-    assert isinstance(broker, MemoryStream)
+async def test_an_hour_without_the_broker_times_nobody_out(
+    place: Place, on_each_broker: Outage
+) -> None:
     async with place.host(waiting()) as harness:
         place.stream.hold(WORKER)
         handle = await harness.start(Go(id="1"))
         await until_step(harness, handle.id, "Do")
-        broker.cut()
+        on_each_broker.begin(place.stream)
         await wait_until(lambda: harness.runtime.progress().broker != "up")
         harness.advance(3600)
-        broker.mend()
+        on_each_broker.end(place.stream)
         await wait_until(lambda: harness.runtime.progress().broker == "up")
         await wait_until(lambda: has_looked(harness))
         assert (await harness.saga(handle.id)).state == "running"
