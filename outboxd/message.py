@@ -278,3 +278,9 @@ def in_stream(participant: str) -> str:
 def events_stream(participant: str) -> str:
     """The stream of what a participant publishes."""
     return f"outboxd:{{{participant}}}:events"
+
+
+def stream_name(stream: str) -> tuple[str, str]:
+    """(participant, "in" or "events") of a stream of ours."""
+    name, _, kind = stream.removeprefix("outboxd:{").partition("}:")
+    return name, kind

@@ -20,6 +20,7 @@ _VERSION = "%(version)s"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     homes={
         "run": "run:run",
+        "ui": "ui:ui",
         "send": "send:send",
         "status": "status:status",
         "why": "why:why",

@@ -16,7 +16,13 @@ from typing import Any, Generic, Literal, TypeVar
 import click
 import msgspec
 
-from outboxd.clock import in_words
+from outboxd.words import GLYPHS as GLYPHS
+from outboxd.words import ago as ago
+from outboxd.words import ahead as ahead
+from outboxd.words import clock_time as clock_time
+from outboxd.words import counted as counted
+from outboxd.words import shortened as shortened
+from outboxd.words import stated as stated
 
 T = TypeVar("T")
 
@@ -24,36 +30,6 @@ GAP = "  "
 
 LONGEST_KEY = 40
 """Longer keys than a UUID and something may be cut, before all else is lost."""
-
-GLYPHS = {
-    "stuck": ("✗", "red"),
-    "compensating": ("↶", "magenta"),
-    "retrying": ("↻", "yellow"),
-    "overdue": ("◔", "yellow"),
-    "running": ("▸", "blue"),
-    "waiting": ("◔", "white"),
-    "completed": ("✓", "green"),
-    "compensated": ("✓", "cyan"),
-    "cancelled": ("○", "white"),
-    "dead": ("✗", "red"),
-    "replaying": ("↻", "yellow"),
-    "replayed": ("✓", "green"),
-    "discarded": ("○", "white"),
-    "closed": ("○", "white"),
-    "done": ("✓", "green"),
-    "sent": ("▸", "blue"),
-    "published": ("✓", "green"),
-    "rejected": ("✗", "yellow"),
-    "timed out": ("✗", "yellow"),
-    "failed": ("✗", "red"),
-    "pending": ("◔", "yellow"),
-    "applied": ("✓", "green"),
-    "refused": ("✗", "red"),
-    "holds": ("✓", "green"),
-    "violated": ("✗", "red"),
-    "skipped": ("○", "white"),
-}
-"""Glyph, word and colour, never colour alone."""
 
 
 class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -148,54 +124,14 @@ def table(
         yield GAP.join(parts).rstrip()
 
 
-def stated(word: str) -> str:
-    """``✗ stuck``: a state as a table shows it."""
-    glyph = GLYPHS.get(word, ("", None))[0]
-    return f"{glyph} {word}" if glyph else word
-
-
 def colour_of(word: str) -> str | None:
     """The colour of a state."""
     return GLYPHS.get(word, ("", None))[1]
 
 
-def ago(at: datetime | None, now: datetime) -> str:
-    """How long ago, as a column shows it; ``-`` for never."""
-    return "-" if at is None else in_words((now - at).total_seconds())
-
-
-def ahead(at: datetime | None, now: datetime) -> str:
-    """``in 12s``, or ``14m ago``; ``-`` for never."""
-    if at is None:
-        return "-"
-    left = (at - now).total_seconds()
-    span = f"{abs(left):.0f}s" if abs(left) < 10 else in_words(left)
-    return f"in {span}" if left >= 0 else f"{span} ago"
-
-
 def moment(at: datetime | None) -> str:
     """For programs: RFC 3339, UTC; empty for never."""
     return "" if at is None else at.isoformat().replace("+00:00", "Z")
-
-
-def clock_time(at: datetime, now: datetime) -> str:
-    """For people: local time, with the date unless it is today's."""
-    here, today = at.astimezone(), now.astimezone()
-    text = here.strftime("%H:%M:%S.") + f"{here.microsecond // 1000:03d}"
-    return text if here.date() == today.date() else f"{here:%Y-%m-%d} {text}"
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """``1 letter``, ``1,204 letters``."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def shortened(text: str, width: int, cut: str = "end") -> str:
-    """``text`` in at most ``width`` characters, without its end or its start."""
-    if len(text) <= width:
-        return text
-    kept = max(0, width - 1)
-    return f"…{text[len(text) - kept :]}" if cut == "start" else f"{text[:kept]}…"
 
 
 def whole(texts: Iterable[str]) -> int:

@@ -18,18 +18,25 @@ from outboxd.store.reading import letters as letter_reading
 from outboxd.store.reading.filters import Term, where
 
 from . import daemon as daemons
-from . import filtering, letters, overview, proof, reasons, saga, sagas
+from . import filtering, flow, letters, logfile, messages, overview, proof, reasons, saga, sagas
 from .daemon import Broker as Broker
 from .daemon import Daemon as Daemon
 from .files import Files
 from .filtering import LETTER_FIELDS as LETTER_FIELDS
+from .filtering import MESSAGE_FIELDS as MESSAGE_FIELDS
 from .filtering import SAGA_FIELDS as SAGA_FIELDS
+from .flow import Flow as Flow
+from .flow import Handled as Handled
+from .flow import Sent as Sent
 from .letters import Attempt as Attempt
 from .letters import LetterDetail as LetterDetail
 from .letters import LetterGroup as LetterGroup
 from .letters import LetterPage as LetterPage
 from .letters import LetterRow as LetterRow
 from .letters import Operation as Operation
+from .logfile import LogLine as LogLine
+from .messages import MessageDetail as MessageDetail
+from .messages import MessageRow as MessageRow
 from .overview import Health as Health
 from .overview import Overview as Overview
 from .proof import InvariantResult as InvariantResult
@@ -123,6 +130,31 @@ class Monitor:
                 numbers = letter_reading.live_numbers(connection, condition)
             found += [(name, number) for number in numbers]
         return found
+
+    def letter_states(self, chosen: Sequence[tuple[str, int]]) -> dict[str, int]:
+        """State to how many of these letters, as (participant, number), are in it."""
+        return letters.states(self._files, chosen)
+
+    def flow(self) -> Flow:
+        """Every arrow of the data's way: its counter, what lies on it, and since when."""
+        return flow.flow(self._files, self._clock.now())
+
+    def ended_per_second(self, span_s: float) -> dict[int, dict[str, int]]:
+        """Second to state to the sagas that ended in it, over the last ``span_s`` seconds."""
+        return flow.ended_per_second(self._files, self._clock.now() - span_s)
+
+    def messages(self, terms: Sequence[Term] | str = (), limit: int = PAGE) -> list[MessageRow]:
+        """Messages under way that match: what fails first, then the oldest."""
+        asked = filtering.parse(terms, MESSAGE_FIELDS) if isinstance(terms, str) else terms
+        return messages.page(self._files, asked, limit)
+
+    def message(self, message_id: str) -> MessageDetail:
+        """One message that is under way; raises NotFound."""
+        return messages.detail(self._files, message_id)
+
+    def log(self, words: str = "", limit: int = PAGE) -> list[LogLine]:
+        """The latest lines of the daemon's log that have all of these words, the newest first."""
+        return logfile.tail(self.data, words.split(), limit)
 
     def why(self, name: str) -> Why:
         """What a saga, a letter or a message waits for, and what would move it; or NotFound."""

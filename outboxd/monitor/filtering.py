@@ -19,6 +19,7 @@ SAGA_FIELDS = ("state", "type", "key", "step", "error", "id", "participant", "ag
 LETTER_FIELDS = (
     "state", "type", "key", "handler", "error", "id", "participant", "age", "since", "try"
 )  # fmt: skip
+MESSAGE_FIELDS = ("state", "type", "key", "id", "participant", "error", "try")
 
 _TERM = re.compile(r"(!?)(?:([a-z]+):)?(!?)(.+)", re.DOTALL)
 

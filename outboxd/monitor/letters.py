@@ -22,6 +22,9 @@ from .files import Files
 _NAME = re.compile(r"(?:(?P<participant>[^/\s]+)/)?(?:d-)?(?P<n>\d+)")
 _CALL = re.compile(r"(?P<saga>[^/]+/[^/]+/.+)#(?P<pos>\d+)(?:~undo)?", re.DOTALL)
 
+_AT_ONCE = 500
+"""Numbers in one question to the database."""
+
 _OPERATIONS = {"dead.replay": "replayed", "dead.discard": "discarded"}
 
 
@@ -142,6 +145,22 @@ def groups(files: Files, terms: Sequence[Term]) -> list[LetterGroup]:
     return sorted(found, key=lambda group: -group.letters)
 
 
+def states(files: Files, letters: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """State to how many of these letters, as (participant, number), are in it."""
+    numbers: dict[str, list[int]] = {}
+    for participant, n in letters:
+        numbers.setdefault(participant, []).append(n)
+    found: dict[str, int] = {}
+    for participant, chosen in numbers.items():
+        with files.read(participant) as connection:
+            for first in range(0, len(chosen), _AT_ONCE):
+                for state, count in reading.states(
+                    connection, chosen[first : first + _AT_ONCE]
+                ).items():
+                    found[state] = found.get(state, 0) + count
+    return found
+
+
 def is_name(text: str) -> bool:
     """Whether ``text`` looks like the name of a letter."""
     return _NAME.fullmatch(text) is not None
@@ -177,7 +196,7 @@ def detail(files: Files, name: str) -> LetterDetail:
         attempts = [_attempt(tried) for tried in reading.attempts(connection, listed.id)]
         history = operations(connection, f"d-{n}")
     row = _row(participant, listed, latest)
-    envelope, data, text = _opened(body)
+    envelope, data, text = opened(body)
     return LetterDetail(
         letter=row,
         envelope=envelope,
@@ -288,7 +307,7 @@ def _exists(files: Files, participant: str, n: int) -> bool:
         return reading.letter(connection, n) is not None
 
 
-def _opened(body: bytes) -> tuple[dict[str, Any], Any, str | None]:
+def opened(body: bytes) -> tuple[dict[str, Any], Any, str | None]:
     """(attributes, payload, None), or ({}, None, text) of what is no envelope."""
     try:
         envelope = decode_envelope(body)

@@ -31,13 +31,15 @@ _ENDED_AS = {
     "cancelled": "cancelled",
 }
 
+_UNDONE = {"undo_done": "done", "undo_skipped": "skipped"}
+
 _LONGEST_TEXT = 300
 
 
 class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step. ``state``: done, sent, published, skipped, rejected, timed out, failed, cancelled,
     or as the saga's while it is open; ``undo``: sent or done, once it is asked for; ``text``: what
-    came back.
+    came back; ``tried_at``: when its tries failed.
     """
 
     pos: int
@@ -51,10 +53,13 @@ class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     took_s: float | None
     text: str | None
+    tried_at: tuple[datetime, ...] = ()
 
 
 class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the journal; ``since_s``: seconds since the row before."""
+    """One row of the journal; ``since_s``: seconds since the row before; ``data``: all of what was
+    recorded, of which ``text`` is the short form.
+    """
 
     n: int
     at: datetime
@@ -63,11 +68,13 @@ class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
     pos: int
     name: str
     text: str | None
+    data: msgspec.Raw | None = None
 
 
 class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
     """``waits_for``: sentences; ``moves``: commands. ``detail`` may be a whole traceback;
-    ``result`` is what it returned, as JSON.
+    ``result`` is what it returned, as JSON; ``start`` the message that started it; ``undos`` are
+    those asked for, the latest step's first.
     """
 
     saga: SagaRow
@@ -78,7 +85,9 @@ class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     detail: str | None
     result: msgspec.Raw | None
+    start: msgspec.Raw | None
     steps: tuple[SagaStep, ...]
+    undos: tuple[SagaStep, ...]
     history: tuple[HistoryRow, ...]
     operations: tuple[Operation, ...]
     waits_for: tuple[str, ...]
@@ -102,6 +111,7 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         undos = reading.undo_states(connection, saga_id)
         done = operations(connection, saga_id)
         result = reading.result(connection, saga_id)
+        start = reading.start(connection, saga_id)
     found = [whereabouts.of(files, row.participant, call, now) for call in waits]
     letters = [place.letter for place in found if place.letter is not None]
     return SagaDetail(
@@ -112,8 +122,10 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         ending=saga.ending,
         reason=saga.reason,
         detail=saga.detail,
-        result=None if result is None else msgspec.Raw(result),
+        result=_json(result),
+        start=_json(start),
         steps=tuple(_steps(files, rows, undos, row)),
+        undos=tuple(_undos(files, rows, row)),
         history=tuple(_history(rows)),
         operations=tuple(done),
         waits_for=tuple(_waits(saga, waits, [place.text for place in found])),
@@ -170,6 +182,7 @@ def _history(rows: list[journal.JournalRow]) -> Iterable[HistoryRow]:
             pos=row.pos,
             name=row.name,
             text=_said(row),
+            data=_json(row.data),
         )
         before = row.at
 
@@ -217,11 +230,35 @@ def _ended(step: SagaStep, row: journal.JournalRow) -> SagaStep:
 
 
 def _with_tries(files: Files, saga_id: str, step: SagaStep) -> SagaStep:
-    if step.kind != "call" or step.to is None or not files.has(step.to):
+    if step.kind not in ("call", "undo") or step.to is None or not files.has(step.to):
         return step
+    tail = "~undo" if step.kind == "undo" else ""
     with files.read(step.to) as connection:
-        failed = len(letter_reading.attempts(connection, f"{saga_id}#{step.pos}"))
-    return msgspec.structs.replace(step, failed_tries=failed)
+        tried = letter_reading.attempts(connection, f"{saga_id}#{step.pos}{tail}")
+    failed_at = tuple(utc(attempt.at) for attempt in tried)
+    return msgspec.structs.replace(step, failed_tries=len(tried), tried_at=failed_at)
+
+
+def _undos(files: Files, rows: list[journal.JournalRow], saga: SagaRow) -> list[SagaStep]:
+    """The undos that were asked for: open ones have the saga's state."""
+    owners = _owners(files)
+    found: dict[int, SagaStep] = {}
+    for row in rows:
+        if row.kind == "undo_sent" or (row.kind in _UNDONE and row.pos not in found):
+            opened = _opened(row, owners, {}, saga.state)
+            found[row.pos] = msgspec.structs.replace(
+                opened, kind="undo", to=owners.get(row.name), undo="sent"
+            )
+        if row.kind in _UNDONE:
+            took_s = row.at - found[row.pos].started_at.timestamp()
+            found[row.pos] = msgspec.structs.replace(
+                found[row.pos],
+                state=_UNDONE[row.kind],
+                undo="done",
+                ended_at=utc(row.at),
+                took_s=took_s,
+            )
+    return [_with_tries(files, saga.id, step) for step in found.values()]
 
 
 def _owners(files: Files) -> dict[str, str]:
@@ -239,6 +276,10 @@ def _said(row: journal.JournalRow) -> str | None:
     by = msgspec.json.decode(row.data or b"{}", type=_ByHand)
     value = _text(bytes(by.value))
     return f"{by.who}: {by.reason}" + (f"; answered {value}" if value else "")
+
+
+def _json(data: bytes | None) -> msgspec.Raw | None:
+    return None if data is None else msgspec.Raw(data)
 
 
 def _text(data: bytes | None) -> str | None:

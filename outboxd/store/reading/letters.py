@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from outboxd.store.connection import Connection
 
-from .filters import Column, Condition
+from .filters import Column, Condition, places
 
 LETTER_COLUMNS = {
     "id": Column("'d-' || n || ' ' || id"),
@@ -17,6 +19,8 @@ LETTER_COLUMNS = {
     "state": Column("state", "is"),
     "age": Column("(julianday('now') - 2440587.5) * 86400.0 - at", "number"),
     "try": Column("attempts", "number"),
+    # One cause, as the groups are made.
+    "group": Column("handler || ' ' || error_type", "is"),
 }
 
 
@@ -154,6 +158,15 @@ def live(connection: Connection) -> int:
         0
     ]
     return count
+
+
+def states(connection: Connection, numbers: Sequence[int]) -> dict[str, int]:
+    """State to how many of these letters are in it (primary key)."""
+    found = connection.execute(
+        f"SELECT state, COUNT(*) FROM outboxd_dead WHERE n IN ({places(numbers)}) GROUP BY state",
+        numbers,
+    )
+    return dict(found.fetchall())
 
 
 def last_number(connection: Connection) -> int:

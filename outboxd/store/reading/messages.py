@@ -82,3 +82,50 @@ def anywhere_in_outbox(connection: Connection, message_id: str) -> list[tuple[st
         (message_id, message_id),
     )
     return found.fetchall()
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A message in an outbox, on its way; ``due_at``: of a delayed one, when it sets out."""
+
+    stream: str
+    at: float | None
+    due_at: float | None
+    body: bytes
+
+
+def outbox_rows(connection: Connection, limit: int) -> list[Queued]:
+    """Unsettled messages of each stream, the oldest first (primary key)."""
+    found: list[Queued] = []
+    for (stream,) in connection.execute("SELECT stream FROM outboxd_stream").fetchall():
+        rows = connection.execute(
+            "SELECT stream, at, NULL, body FROM outboxd_outbox WHERE stream = ? "
+            "ORDER BY seq LIMIT ?",
+            (stream, limit),
+        )
+        found += [Queued(*row) for row in rows.fetchall()]
+    return found
+
+
+def delayed_rows(connection: Connection, limit: int) -> list[Queued]:
+    """Delayed sends, the first due first (index outboxd_delayed_due)."""
+    rows = connection.execute(
+        "SELECT stream, NULL, due_at, body FROM outboxd_delayed ORDER BY due_at LIMIT ?", (limit,)
+    )
+    return [Queued(*row) for row in rows.fetchall()]
+
+
+def inbox_rows(connection: Connection, limit: int) -> list[Place]:
+    """Messages that are held and not done, the oldest first (primary key)."""
+    rows = connection.execute(f"SELECT {_PLACE} FROM outboxd_inbox ORDER BY n LIMIT ?", (limit,))
+    return [Place(*row) for row in rows.fetchall()]
+
+
+def body_of(connection: Connection, message_id: str) -> bytes | None:
+    """A message that waits here: in the inbox (index), delayed (key), or in the outbox (a pass)."""
+    row = connection.execute(
+        "SELECT body FROM outboxd_inbox WHERE id = ? UNION ALL "
+        "SELECT body FROM outboxd_delayed WHERE id = ? UNION ALL "
+        "SELECT body FROM outboxd_outbox WHERE id = ? LIMIT 1",
+        (message_id, message_id, message_id),
+    ).fetchone()
+    return None if row is None else row[0]

@@ -73,6 +73,12 @@ def result(connection: Connection, saga_id: str) -> bytes | None:
     return None if row is None else row[0]
 
 
+def start(connection: Connection, saga_id: str) -> bytes | None:
+    """The message that started a saga (primary key)."""
+    row = connection.execute("SELECT start FROM outboxd_saga WHERE id = ?", (saga_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def rounds(connection: Connection, saga_id: str) -> list[tuple[str, bytes]]:
     """(id, start message) of a saga and of its further rounds, in order (primary key)."""
     found: list[tuple[str, bytes]] = []

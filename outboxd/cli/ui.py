@@ -1,0 +1,56 @@
+"""``outboxd ui``: the dashboard, attached to a data directory whether outboxd runs there or not."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from outboxd.errors import ConfigError
+from outboxd.monitor import Monitor
+from outboxd.settings import Settings
+
+from . import exits
+from .options import is_interactive, with_settings
+
+_HINT = "pip install 'outboxd[ui]'"
+
+
+@click.command()
+@click.option("--read-only", is_flag=True, help="Only look: no key changes anything.")
+@click.option("--ascii", "is_plain", is_flag=True, help="Plain characters instead of glyphs.")
+@with_settings
+def ui(settings: Settings, *, read_only: bool, is_plain: bool) -> None:
+    """The dashboard: sagas, dead letters, flow, messages, log.
+
+    \b
+      outboxd ui
+      outboxd ui --data /var/lib/outboxd --read-only
+
+    It needs nothing but the data directory, and shows it whether outboxd runs or not. ? lists the
+    keys, / filters, q leaves; outboxd goes on.
+    """
+    check(settings.data)
+    show(settings.data, read_only=read_only, is_plain=is_plain)
+
+
+def check(data: Path) -> None:
+    """Raises what would go wrong, before the screen is taken."""
+    if importlib.util.find_spec("textual") is None:
+        raise ConfigError("the dashboard is not installed", hint=_HINT)
+    if not is_interactive():
+        raise ConfigError("the dashboard needs a terminal", hint="outboxd status works in a pipe")
+    with Monitor(data) as monitor:
+        monitor.participants()
+
+
+def show(data: Path, *, read_only: bool, is_plain: bool, is_parent: bool = False) -> str:
+    """Runs the dashboard; "view" or "stop": how it was left."""
+    from outboxd.tui.app import Dashboard
+
+    app = Dashboard(data, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
+    chosen = app.run()
+    if app.return_code:
+        raise exits.Stop(exits.FAILED)
+    return chosen or "view"
