@@ -242,7 +242,9 @@ class Participant:
     def fake(self, make: Faker) -> Faker:
         """Registers what stands for ``ctx.resource`` in simulations: made anew for each run.
 
-        Its functions are called; they may keep state in the object and must not really wait.
+        Its functions are called; they may keep state in the object and must not really wait. If it
+        has a function ``violations``, that is asked at the end of each run, and yields a sentence
+        for whatever the world outside should not have seen.
         """
         self.faked = make
         return make

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -10,6 +12,7 @@ from msgspec import UNSET
 
 from outboxd.batch import Started
 from outboxd.effects import NotCommitted
+from outboxd.errors import Unavailable
 from outboxd.message import decode_data
 from outboxd.participant import Context
 from outboxd.plugins import line_of
@@ -47,8 +50,46 @@ class SimContext(Context):
     async def once(
         self, name: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        self.effect.call = (fn, kwargs.get("idempotency_key"))
+        self.effect.call = (fn, key_among(self, args, kwargs))
         return await super().once(name, fn, *args, **kwargs)
+
+
+def key_among(context: Context, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """By what the outside can tell a repeated call: its key, or an argument that contains it."""
+    if options.get("idempotency_key") is not None:
+        return options["idempotency_key"]
+    known = [context.idempotency_key, context.message_id]
+    known += [context.step.message_id] if context.step is not None else []
+    for value in (*args, *options.values()):
+        if isinstance(value, str) and any(key in value for key in known):
+            return value
+    return None
+
+
+class Watched:
+    """A resource whose functions may fail also where an effect calls them without ``once``."""
+
+    def __init__(self, resource: Any, effect: Effect) -> None:
+        self._resource = resource
+        self._effect = effect
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._resource, name)
+        if any(found is part for part in getattr(self._resource, "__dict__", {}).values()):
+            return Watched(found, self._effect) if _is_client(found) else found
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        @functools.wraps(found)
+        async def call(*args: Any, **options: Any) -> Any:
+            return await self._effect.act(name, found, args, options)
+
+        return call
+
+
+def _is_client(value: object) -> bool:
+    """Whether it may have functions that act outside: no plain value, no container."""
+    return hasattr(value, "__dict__") and not callable(value)
 
 
 class Effect:
@@ -61,6 +102,7 @@ class Effect:
         self.is_ready = True
         self.phase = 0
         self.call: tuple[Any, Any] | None = None
+        self.is_in_once = False
         handler = started.handler
         assert handler is not None
         self.ends_at = node.world.clock.at + handler.spec.timeout_s
@@ -106,17 +148,25 @@ class Effect:
         self._coroutine.close()
 
     async def _run(self) -> None:
+        """As ``Effects.run``: what the disk refuses is no failure of the handler."""
+        try:
+            await self._attempt()
+        except Unavailable:
+            self.node.world.give_back(self.node, self.n)
+
+    async def _attempt(self) -> None:
         node, started = self.node, self.started
         handler = started.handler
         assert handler is not None
         steps = node.steps(started)
-        outside = _Outside(self, steps)
-        context = SimContext(
+        self._outside = _Outside(self, steps)
+        resource = node.world.resource(node.name)
+        context = self._context = SimContext(
             started.envelope,
             started.held.attempts,
             started.step,
-            node.world.resource(node.name),
-            outside,
+            None if resource is None else Watched(resource, self),
+            self._outside,
         )
         context.effect = self
         try:
@@ -124,17 +174,20 @@ class Effect:
             message = decode_data(started.envelope.data, handler.message)
             value = await handler.spec.fn(context, message)
         except NotCommitted:
-            node.world.give_back(node, self.n)
-            return
+            raise
         except Exception as err:
             if waiting.is_lost(err):
                 raise self._astray(line_of(err), "waits for an event loop") from err
-            await steps.failed(node.world.noted(node, err))
+            await steps.failed(node.world.noted(node, started.envelope, err))
             return
-        try:
-            await steps.finished(value)
-        except NotCommitted:
-            node.world.give_back(node, self.n)
+        await steps.finished(value)
+
+    async def act(self, name: str, fn: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """A function of the resource is called: by ``once``, which has done the rest, or not."""
+        if self.is_in_once:
+            return await fn(*args, **options)
+        self.call = (fn, key_among(self._context, args, options))
+        return await self._outside.act(name, lambda: fn(*args, **options))
 
 
 class _Outside:
@@ -147,12 +200,25 @@ class _Outside:
     async def once(self, name: str, call: Callable[[], Awaitable[Any]], wanted: Any) -> Any:
         envelope = self._effect.started.envelope
         self._effect.node.does(f"begins {name!r} of {said(envelope)}", envelope)
-        return await self._steps.once(name, lambda: self._act(name, call, wanted), wanted)
+
+        async def act() -> Any:
+            self._effect.is_in_once = True
+            try:
+                value = await self.act(name, call if self._is_faked() else None, wanted)
+            finally:
+                self._effect.is_in_once = False
+            self._effect.node.does(f"records {name!r} of {said(envelope)}", envelope)
+            return value
+
+        return await self._steps.once(name, act, wanted)
 
     async def commit(self, fn: Callable[[Any], Any]) -> Any:
         return await self._steps.commit(fn)
 
-    async def _act(self, name: str, call: Callable[[], Awaitable[Any]], wanted: Any) -> Any:
+    async def act(
+        self, name: str, call: Callable[[], Awaitable[Any]] | None, wanted: Any = None
+    ) -> Any:
+        """Something happens outside, or not; without ``call`` its value is made up."""
         effect = self._effect
         world, envelope = effect.node.world, effect.started.envelope
         await pause()
@@ -160,10 +226,11 @@ class _Outside:
         if fate == FAILS_BEFORE:
             raise OutsideFailed(f"simulated: {name} failed before it acted")
         key = effect.call[1] if effect.call is not None else None
-        made = f"{name}-{key or envelope.id}"
         value = world.answer(effect, name)
-        if value is UNSET:
-            value = await call() if self._is_faked() else made_up(wanted, made)
+        if value is UNSET and call is not None:
+            value = await call()
+        elif value is UNSET:
+            value = made_up(wanted, f"{name}-{key or envelope.id}")
         world.acted(effect, name, key)
         if fate == KILLED:
             raise Killed
@@ -172,7 +239,6 @@ class _Outside:
         if fate == HANGS:
             effect.is_ready = False
         await pause()
-        effect.node.does(f"records {name!r} of {said(envelope)}", envelope)
         return value
 
     def _is_faked(self) -> bool:
@@ -181,7 +247,7 @@ class _Outside:
         resource = self._effect.node.world.resource(self._effect.node.name)
         if resource is None or isinstance(resource, Stub):
             return False
-        owner = getattr(fn, "__self__", None)
+        owner = getattr(inspect.unwrap(fn), "__self__", None) if fn is not None else None
         return any(
             owner is part for part in (resource, *getattr(resource, "__dict__", {}).values())
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,10 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
 
 
 def _writes(args: tuple[object, ...]) -> bool:
-    mode = args[1] if len(args) > 1 else None
-    return isinstance(mode, str) and any(letter in mode for letter in "wax+")
+    mode, flags = args[1], args[2]
+    if isinstance(mode, str):
+        return any(letter in mode for letter in "wax+")
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
 def _brief(args: tuple[object, ...]) -> str:

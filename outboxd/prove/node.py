@@ -14,7 +14,6 @@ from outboxd.committer import Committer
 from outboxd.consumer import Consumer
 from outboxd.delivery import Delivery
 from outboxd.effects import Steps
-from outboxd.errors import Unavailable
 from outboxd.message import Envelope, decode_envelope, events_stream, in_stream
 from outboxd.quarantine import Quarantine
 from outboxd.relay import SETTLE_S, Relay
@@ -75,6 +74,7 @@ class Node:
         self.is_unpublished = False
         self.is_behind = False
         self.to_heal: list[Consumer] = []
+        self.has_fake = world.cast.registry.participants[name].faked is not None
         self.has_sagas = any(owner == name for owner, _ in world.cast.registry.sagas)
         self.effects: list[Effect] = []
         self.ran: dict[str, Envelope] = {}
@@ -334,10 +334,7 @@ class SimSteps(Steps):
 
     async def failed(self, error: Exception) -> None:
         self._node.does(f"notes that {said(self._envelope)} failed", self._envelope)
-        try:
-            await super().failed(error)
-        except Unavailable:
-            await super().failed(error)
+        await super().failed(error)
 
 
 def said(envelope: Envelope) -> str:

@@ -92,7 +92,7 @@ class Operator:
                 if kind != "forward":
                     raise Violated(f"{saga_id} is stuck: {kind}", str(detail).splitlines()[-6:])
                 self._world.tell(node.name, f"an operator retries {saga_id}")
-                self._count_replay(node, saga_id)
+                self._count_replay(node, saga_id, str(detail))
                 self.request(node, "saga.retry", saga_id)
                 acted = True
         return acted
@@ -101,7 +101,7 @@ class Operator:
         name = f"{node.name}/d-{n}"
         if message_id not in self._world.hurt:
             raise Violated(f"{message_id} became the dead letter {name}", [error])
-        self._count_replay(node, name)
+        self._count_replay(node, name, error)
         self._world.replayed.add(message_id)
         point = Point(f"the operator looks at {name}", (DISCARD,), "letter", node.name)
         way = self._world.chooser.choose(point)
@@ -111,7 +111,7 @@ class Operator:
         )
         self.request(node, kind, "", [n])
 
-    def _count_replay(self, node: Node, name: str) -> None:
+    def _count_replay(self, node: Node, name: str, why: str) -> None:
         count = self._replays[node.name, name] = self._replays.get((node.name, name), 0) + 1
         if count > PATIENCE:
-            raise Violated(f"{name} fails again and again, though nothing hurts it any more", [])
+            raise Violated(f"{name} fails again and again, though nothing hurts it any more", [why])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from outboxd.book import undo_id
-from outboxd.errors import CodeChanged
+from outboxd.errors import CodeChanged, Retry
 from outboxd.message import Envelope, in_stream
 from outboxd.store.reading import counting
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .cast import Check
     from .node import Node
     from .world import World
+
+
+PATIENCE = 9
+"""Failures of one undo by its own doing; then it will not succeed later either."""
 
 
 class Violated(BaseException):
@@ -37,6 +41,7 @@ class Oracles:
         self._last: dict[tuple[str, str, str, str | None], tuple[int, str]] = {}
         self._keys: dict[tuple[str, str, str], set[Any]] = defaultdict(set)
         self._begun: set[str] = set()
+        self._failures: Counter[str] = Counter()
         self._journal: dict[str, int] = {}
 
     # While it runs.
@@ -68,9 +73,17 @@ class Oracles:
             raise Violated(rule, found)
 
     def acted(self, node: Node, envelope: Envelope, name: str, key: Any) -> None:
-        """An effect has acted outside. Raises Violated where a retry uses another key."""
+        """An effect has acted outside. Raises Violated where a retry uses another key, or none.
+
+        What has a fake of its own may be repeated without a key: the fake knows what that does.
+        """
         step = envelope.undoes or envelope.id
         keys = self._keys[node.name, step, f"{envelope.kind} {name}"]
+        if key is None and keys and not node.has_fake:
+            raise Violated(
+                f"{node.name} repeats {name!r} for one message without an idempotency key",
+                [f"{envelope.id}: pass ctx.idempotency_key on, or let a fake say what it does"],
+            )
         keys.add(key)
         if len(keys) > 1:
             raise Violated(
@@ -81,6 +94,27 @@ class Oracles:
     def began(self, envelope: Envelope) -> None:
         """An effect was begun: from now on nobody knows whether it acted, until it says so."""
         self._begun.add(envelope.id)
+
+    def failed(self, envelope: Envelope, error: Exception) -> None:
+        """A handler has failed by itself. An undo is tried for a day: long enough to be sure."""
+        if not envelope.is_undo or isinstance(error, Retry):
+            return
+        self._failures[envelope.id] += 1
+        if self._failures[envelope.id] > PATIENCE:
+            raise Violated(
+                f"the undo {envelope.type} fails again and again, though nothing hurts it",
+                [f"{envelope.id}: {type(error).__name__}: {error}"],
+            )
+
+    @property
+    def memory(self) -> object:
+        """What it remembers, for comparison: on it depends what would be a violation later."""
+        return (
+            frozenset(self._handled.items()),
+            frozenset(self._last.items()),
+            frozenset((step, frozenset(keys)) for step, keys in self._keys.items()),
+            frozenset(self._begun),
+        )
 
     def has_moved(self, node: Node) -> bool:
         """Whether a saga of ``node`` has a new row in its journal."""
@@ -138,11 +172,21 @@ class Oracles:
         if found:
             raise Violated("a saga has not ended, and nothing more will happen", found)
         self.check("idle")
+        self._outside()
         self._nothing_left()
         self._conserved()
         for node in self._world.nodes.values():
             for saga in node.rows("SELECT id, name, state FROM outboxd_saga"):
                 self._undone_rightly(node, *saga)
+
+    def _outside(self) -> None:
+        """What the plugins' fakes have to say."""
+        for node in self._world.nodes.values():
+            if not node.has_fake:
+                continue
+            found = list(getattr(self._world.resource(node.name), "violations", list)())
+            if found:
+                raise Violated(f"{node.name}: the world outside is not as it should be", found)
 
     def _nothing_left(self) -> None:
         left = [

@@ -15,6 +15,10 @@ from .explore import Found, Tally
 from .session import Part, Proof
 from .world import Told
 
+STORY_BEGINS = 20
+STORY_ENDS = 10
+"""Lines that are shown of a story that is much longer."""
+
 
 def bounds(proof: Proof) -> list[str]:
     """What was explored, line by line."""
@@ -66,6 +70,15 @@ def story(told: Sequence[Told]) -> list[str]:
     ]
 
 
+def abridged(lines: Sequence[str]) -> list[str]:
+    """A story that goes on and on, with its middle left out."""
+    left_out = len(lines) - STORY_BEGINS - STORY_ENDS
+    if left_out <= STORY_ENDS:
+        return list(lines)
+    said = f"{'':>10}   … {left_out:,} further lines …"
+    return [*lines[:STORY_BEGINS], said, *lines[-STORY_ENDS:]]
+
+
 def _moment(at: float) -> str:
     return f"+{at:.2f}s" if at < 120 else f"+{in_words(at)}"
 
@@ -80,7 +93,7 @@ def violation(found: Found) -> list[str]:
         f"  {n}. {at}: {way}"
         for n, (at, (_, way)) in enumerate(zip(found.points, found.plan, strict=True), 1)
     ]
-    return [*lines, "", *story(found.story), f"{'':>10} ✗ {found.rule}"]
+    return [*lines, "", *abridged(story(found.story)), f"{'':>10} ✗ {found.rule}"]
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):

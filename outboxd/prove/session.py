@@ -67,9 +67,10 @@ def prove(
 ) -> Proof:
     """Explores what may become of ``starts``, or of the participants' own examples.
 
-    1. Each start alone, every schedule with at most ``faults`` failures.
+    1. Each start alone, every schedule with one failure.
     2. Several instances of each at once, in every order and with one failure.
-    3. All of them together, in random schedules.
+    3. Each start alone, every schedule with at most ``faults`` failures.
+    4. All of them together, in random schedules.
 
     Raises ConfigError if there is nothing to start.
     """
@@ -94,6 +95,7 @@ def prove(
             jobs=settings.jobs,
         )
         found = work(explorer)
+        parts[:] = [part for part in parts if part.what != what]  # with fewer failures
         parts.append(Part(what, explorer.tally))
         return found
 
@@ -106,25 +108,26 @@ def prove(
 
 
 def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) -> Found | None:
-    for message in messages:
-        name = type(message).__name__
+    """Few failures first, also where several sagas meet; then the many schedules with more."""
+    few = min(RACE_FAULTS, settings.faults)
+    crowds = [[copied(m, n) for n in range(settings.instances)] for m in messages]
+    plan = [([message], few) for message in messages]
+    plan += [(crowd, few) for crowd in crowds if len(crowd) > 1]
+    plan += [([message], settings.faults) for message in messages if settings.faults > few]
+    for starts, faults in plan:
+        name = type(starts[0]).__name__
+        what = name if len(starts) == 1 else f"{len(starts)} of {name} at once"
         found: Found | None = explore(
-            name, float("inf"), lambda e, m=message: e.systematic([m], settings.faults)
+            what, float("inf"), lambda e, s=starts, f=faults: e.systematic(s, f)
         )
         if found is not None:
             return found
-    if settings.instances > 1:
-        for message in messages:
-            copies = [copied(message, n) for n in range(settings.instances)]
-            what = f"{settings.instances} of {type(message).__name__} at once"
-            faults = min(RACE_FAULTS, settings.faults)
-            found = explore(what, float("inf"), lambda e, c=copies, f=faults: e.systematic(c, f))
-            if found is not None:
-                return found
-    crowd = [copied(m, n) for m in messages for n in range(settings.instances)]
+    everything = [message for crowd in crowds for message in crowd]
     until = time.monotonic() + settings.random_s
     runs = range(settings.first_run, settings.first_run + RANDOM_RUNS)
-    found = explore("all at once, at random", until, lambda e: e.random(crowd, settings.seed, runs))
+    found = explore(
+        "all at once, at random", until, lambda e: e.random(everything, settings.seed, runs)
+    )
     return found
 
 

@@ -7,6 +7,7 @@ the chooser is asked. When all is quiet the operator comes and replays what died
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -366,7 +367,7 @@ class World:
         except Reject:
             raise
         except Exception as err:
-            raise self.noted(node, err) from err
+            raise self.noted(node, envelope, err) from err
         node.ran[envelope.id] = envelope
         return value
 
@@ -374,9 +375,8 @@ class World:
         """Raises Injected or Reject where the schedule says so."""
         if self.poisoned.get(envelope.id, 0.0) > self.clock.at:
             raise Injected("simulated: it still fails")
-        ways = (RAISES, POISON) if envelope.is_undo else (RAISES, POISON, REJECTS)
-        if envelope.kind == "event":
-            ways = (RAISES, POISON)
+        is_asked = envelope.call is not None and not envelope.is_undo
+        ways = (RAISES, POISON, REJECTS) if is_asked else (RAISES, POISON)
         way = self._choose(f"{node.name} handles {said(envelope)}", ways, "handle", node, envelope)
         if way is None:
             return
@@ -413,10 +413,11 @@ class World:
             self.resources[name] = resource(self.cast.registry.participants[name])
         return self.resources[name]
 
-    def noted(self, node: Node, error: Exception) -> Exception:
-        """An error of a handler, told."""
+    def noted(self, node: Node, envelope: Envelope, error: Exception) -> Exception:
+        """An error of a handler, told. Raises Violated if it will never be otherwise."""
         if not isinstance(error, (Injected, Reject, effects.OutsideFailed)):
             self.tell(node.name, f"raises {type(error).__name__}: {error}")
+            self.oracles.failed(envelope, error)
         return error
 
     def before_commit(self, node: Node) -> str | None:
@@ -454,9 +455,17 @@ class World:
         """A number for the whole state: equal states go on in equal ways."""
         parts: list[object] = [self.clock.at, self.broker.image(), tuple(self.away.items())]
         parts += [len(self._starts), tuple(sorted(self.poisoned.items())), tuple(sorted(self.hurt))]
-        parts.append(self.operator.memory)
+        parts += [self.operator.memory, self.oracles.memory, self._outside()]
         for name, node in self.nodes.items():
             parts.append((node.is_up, node.was_killed, node.was_stopped, node.due_at))
             parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
             parts.append(node.image(self.cast.tables[name]))
         return hash(tuple(parts))
+
+    def _outside(self) -> object:
+        """What the plugins' fakes have become, for comparison; equal to nothing if nobody knows."""
+        fakes = [fake for name, fake in self.resources.items() if self.nodes[name].has_fake]
+        try:
+            return pickle.dumps(fakes) if fakes else None
+        except Exception:
+            return object()
