@@ -1,5 +1,6 @@
-"""For tests of participants: a runtime for a while, a clock to move, a broker that misbehaves.
+"""For tests of participants: a simulation, or a runtime for a while with a broker that misbehaves.
 
+``simulated`` hosts participants on the simulator of ``outboxd prove``: virtual time, no waiting.
 ``running`` hosts participants over an in-memory broker in a directory of its own. ``FaultyStream``
 stands before any broker and loses, repeats, reorders, refuses and forgets. Nothing here is used in
 production, and no test needs to sleep: it waits for a condition, or moves the clock.
@@ -27,6 +28,11 @@ from .faulty_stream import Moment as Moment
 from .memory_stream import MemoryStream
 from .message import Command, encode, in_stream, key_of
 from .participant import Participant
+from .prove.harness import Simulation as Simulation
+from .prove.harness import simulated as simulated
+from .prove.seen import DeadLetter as DeadLetter
+from .prove.seen import SagaStep as SagaStep
+from .prove.seen import Seen as Seen
 from .runtime import Handle, Runtime
 from .store import control, journal
 from .store.control import Request

@@ -178,7 +178,8 @@ class Effect:
         except Exception as err:
             if waiting.is_lost(err):
                 raise self._astray(line_of(err), "waits for an event loop") from err
-            await steps.failed(node.world.noted(node, started.envelope, err))
+            node.world.noted(node, started.envelope, err)
+            await steps.failed(err)
             return
         await steps.finished(value)
 

@@ -254,6 +254,7 @@ class Node:
         self.due_at = min(self.due_at, outcome.wake_at)
         self.has_suspects = outcome.has_suspects
         self.is_unpublished = self.is_unpublished or bool(outcome.rows)
+        self.world.heard(self, outcome)
         for started in outcome.started:
             self.world.begin(self, started)
 
@@ -327,6 +328,7 @@ class SimSteps(Steps):
         def work(tx: Tx) -> Any:
             value = fn(tx)
             node.ran[envelope.id] = envelope
+            node.world.returned(envelope, value)
             return value
 
         node.does(f"commits what {said(envelope)} learned", envelope)

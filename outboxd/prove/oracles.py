@@ -51,7 +51,7 @@ class Oracles:
         for message_id in node.ended:
             envelope = node.ran.pop(message_id, None)
             if envelope is not None:
-                self._count(node, envelope)
+                self.count(node, envelope)
         node.ended.clear()
         node.ran.clear()
         for check in self._world.cast.checks_after(node.name):
@@ -148,7 +148,8 @@ class Oracles:
             )
         ]
 
-    def _count(self, node: Node, envelope: Envelope) -> None:
+    def count(self, node: Node, envelope: Envelope) -> None:
+        """A message was carried out. Raises Violated if that happened before, or out of order."""
         key = (node.name, envelope.id)
         self._handled[key] = self._handled.get(key, 0) + 1
         if self._handled[key] > 1:

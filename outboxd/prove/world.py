@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import UNSET
 
-from outboxd.batch import NEVER, Started
+from outboxd.batch import NEVER, Outcome, Started
 from outboxd.errors import Reject, Unavailable
 from outboxd.message import Envelope, decode_envelope
 from outboxd.plugins import line_of
@@ -94,7 +94,7 @@ class World:
         self._horizon = START + horizon_s
         self._moved: list[Node] = []
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.cast.world = self
         for connection in self.cast.connections.values():
             connection.execute("BEGIN")
@@ -246,7 +246,7 @@ class World:
         what = f"{node.name} reads {said(envelope)}"
         match self._choose(what, (TWICE, AWAY, LOST), "read", node, envelope):
             case way if way == AWAY:
-                self.away[feed] = self._next_deadline()
+                self.away[feed] = self.back_at()
                 self.tell(node.name, f"{AWAY}, before {said(envelope)}", is_fault=True)
                 return
             case way if way == LOST:
@@ -346,7 +346,8 @@ class World:
 
         self.with_(node, act)
 
-    def _next_deadline(self) -> float:
+    def back_at(self) -> float:
+        """Until when a reader is away: just after the next deadline."""
         found = [
             at
             for node in self.nodes.values()
@@ -361,32 +362,46 @@ class World:
         """A def handler runs."""
         envelope: Envelope = tx._cause
         node = self.nodes[tx._sender]
-        self.before_handler(node, envelope)
         try:
+            self.before_handler(node, envelope)
             value = work()
-        except Reject:
-            raise
         except Exception as err:
-            raise self.noted(node, envelope, err) from err
+            self.noted(node, envelope, err)
+            raise
         node.ran[envelope.id] = envelope
+        self.returned(envelope, value)
         return value
+
+    def returned(self, envelope: Envelope, value: Any) -> None:
+        """A handler has done its work; its transaction is still to be committed."""
 
     def before_handler(self, node: Node, envelope: Envelope) -> None:
         """Raises Injected or Reject where the schedule says so."""
         if self.poisoned.get(envelope.id, 0.0) > self.clock.at:
             raise Injected("simulated: it still fails")
-        is_asked = envelope.call is not None and not envelope.is_undo
-        ways = (RAISES, POISON, REJECTS) if is_asked else (RAISES, POISON)
+        ways = (RAISES, POISON, REJECTS) if self.may_refuse(envelope) else (RAISES, POISON)
         way = self._choose(f"{node.name} handles {said(envelope)}", ways, "handle", node, envelope)
         if way is None:
             return
         self.tell(node.name, f"{said(envelope)}: {way}", is_fault=True)
         if way == REJECTS:
-            raise Reject("simulated: no")
+            raise self.refusal()
         self.hurt.add(envelope.id)
         if way == POISON:
             self.poisoned[envelope.id] = self.clock.at + FIXED_AFTER_S
-        raise Injected("simulated: a failure")
+        raise self.failure()
+
+    def may_refuse(self, envelope: Envelope) -> bool:
+        """Whether a handler may say no: to somebody who waits for its answer."""
+        return envelope.call is not None and not envelope.is_undo
+
+    def refusal(self) -> Reject:
+        """What a handler raises that says no."""
+        return Reject("simulated: no")
+
+    def failure(self) -> Exception:
+        """What a handler raises that fails."""
+        return Injected("simulated: a failure")
 
     def at_outside(self, effect: Effect, name: str) -> str | None:
         """How a call to the outside goes."""
@@ -413,12 +428,14 @@ class World:
             self.resources[name] = resource(self.cast.registry.participants[name])
         return self.resources[name]
 
-    def noted(self, node: Node, envelope: Envelope, error: Exception) -> Exception:
+    def noted(self, node: Node, envelope: Envelope, error: Exception) -> None:
         """An error of a handler, told. Raises Violated if it will never be otherwise."""
         if not isinstance(error, (Injected, Reject, effects.OutsideFailed)):
             self.tell(node.name, f"raises {type(error).__name__}: {error}")
             self.oracles.failed(envelope, error)
-        return error
+
+    def heard(self, node: Node, outcome: Outcome) -> None:
+        """What was committed, after the commit."""
 
     def before_commit(self, node: Node) -> str | None:
         """How the commit of ``node`` ends."""

@@ -1,0 +1,459 @@
+"""Tests of participants in virtual time: everything happens at once, and only what the test says.
+
+``simulated`` hosts participants on the simulator of ``outboxd prove``, with the real engine in
+between. Time passes when the test says so; what goes wrong is what the test asks for; at the end
+invariants and outboxd's own promises are checked. Nothing waits, nothing is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from outboxd import plugins as plugins_module
+from outboxd.clock import seconds, utc
+from outboxd.errors import ConfigError, NotFound, Reject
+from outboxd.message import (
+    Command,
+    Envelope,
+    Event,
+    Message,
+    decode_data,
+    decode_envelope,
+    encode_raw,
+    key_of,
+)
+from outboxd.participant import Participant
+from outboxd.registry import Registry
+
+from . import effect as effects
+from . import world as worlds
+from .asked import Outside, TypeNames, fits_commit, fits_published, fits_type
+from .cast import Cast
+from .choices import Point
+from .explore import quiet
+from .oracles import Violated
+from .report import story
+from .script import FOREVER, Rule
+from .seen import DeadLetter, Seen
+from .stage import Stage
+
+R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+
+Kill = Literal["before commit", "after commit", "after publish", "after acting"]
+"""Where a process can be killed: around a commit, after it published, after the outside acted."""
+
+
+@contextmanager
+def simulated(
+    *plugins: Participant | str, replays: bool = True, checks: bool = True
+) -> Iterator[Simulation]:
+    """Hosts participants, or plugins by name, on the simulator until the block ends.
+
+    ``replays``: a saga is forgotten after each move and rebuilt from its journal for the next, so
+    that code which is not deterministic is found; ``checks``: ``check()`` at the end of the block.
+
+        with simulated(orders, payments, inventory) as shop:
+            shop.reject_next(AuthorizePayment, "over the limit")
+            saga = shop.send(PlaceOrder(order_id="1", cents=999))
+            assert saga.state == "compensated"
+            assert shop.rows("orders", "SELECT state FROM orders") == [("failed",)]
+
+    Raises ConfigError where the participants cannot be hosted, and AssertionError with the story
+    of all that happened where something does not hold.
+    """
+    names = [plugin for plugin in plugins if isinstance(plugin, str)]
+    found = [plugin for plugin in plugins if isinstance(plugin, Participant)]
+    registry = Registry([*found, *(plugins_module.load(names) if names else [])])
+    if not registry.participants:
+        raise ConfigError("simulated() needs participants, or the names of plugins")
+    missing = registry.unowned()
+    if missing:
+        raise ConfigError("\n".join(missing), hint="host its participant too, or a small fake one")
+    cast = Cast(registry)
+    try:
+        with quiet(), Stage(cast, replays=replays) as stage:
+            shop = Simulation(stage)
+            try:
+                yield shop
+                if checks:
+                    shop.check()
+                    shop.check_script()
+            except Exception as err:
+                if not isinstance(err, Failed):
+                    err.add_note("\n".join(["what happened:", *shop.story()]))
+                raise
+    finally:
+        cast.close()
+
+
+class Failed(AssertionError):
+    """Something does not hold; the text has the story of all that happened."""
+
+
+class Simulation:
+    """Participants on the simulator, and what a test does to them and asks of them.
+
+    Whatever is done is done when the call returns: everything has happened that could happen
+    without time passing. Message types are given as classes or by name.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._registry = stage.cast.registry
+        self._types = TypeNames(self._registry)
+        self._sent = 0
+        self._looked = False
+
+    # What the test does.
+
+    def send(self, message: Command[R] | Event, *, id: str | None = None) -> Seen[R]:
+        """A message from outside: a command to its owner, an event to whoever subscribes to it.
+
+        ``id``: to send one message twice. Returns what becomes of it: ``state``, ``result`` …
+        """
+        name = self._types.known(type(message))
+        self._sent += 1
+        envelope = Envelope(
+            specversion="1.0",
+            id=id or f"sent-{self._sent}",
+            type=name,
+            source="test",
+            time=utc(self._stage.clock.at),
+            subject=key_of(message),
+            data=encode_raw(message),
+            kind="event" if isinstance(message, Event) else "command",
+        )
+        takers = self._types.takers(name)
+        for taker in takers:
+            self._stage.start(taker, envelope)
+        self._go_on(self._stage.clock.at)
+        return Seen(self._stage, takers[0], envelope, self._registry.sagas.get((takers[0], name)))
+
+    def advance(self, span: str | float) -> None:
+        """Lets time pass ("30s" or seconds), and everything happen that falls due in it."""
+        self._go_on(self._stage.clock.at + seconds(span))
+
+    def run(self) -> None:
+        """Lets time pass until nothing more will happen by itself."""
+        self._go_on(None)
+
+    def cancel(self, saga: Seen[Any] | str) -> None:
+        """Cancels a saga. Raises Refused where that does not apply."""
+        self._ask(_saga_id(saga).partition("/")[0], "saga.cancel", _saga_id(saga))
+
+    def retry(self, saga: Seen[Any] | str) -> None:
+        """Retries a stuck saga. Raises Refused where that does not apply."""
+        self._ask(_saga_id(saga).partition("/")[0], "saga.retry", _saga_id(saga))
+
+    def replay(self, *letters: DeadLetter | str) -> None:
+        """Replays dead letters, as ``payments/d-1``; without any, all of them. Raises Refused."""
+        self._on_letters("dead.replay", letters or self.letters())
+
+    def discard(self, *letters: DeadLetter | str) -> None:
+        """Discards dead letters, so that nobody replays them. Raises Refused."""
+        self._on_letters("dead.discard", letters)
+
+    def restart(self, participant: str | None = None) -> None:
+        """Stops and starts a participant, or all: memory goes, what was committed stays."""
+        for name in self._names(participant):
+            node = self._stage.nodes[name]
+            if node.is_up:
+                self._stage.tell(name, "is stopped and started")
+                node.restart()
+        self._go_on(self._stage.clock.at)
+
+    def kill(self, participant: str | None = None) -> None:
+        """kill -9 of a participant, or of all, and its next start."""
+        for name in self._names(participant):
+            self._stage.nodes[name].kill()
+            self._stage.tell(name, "is killed", is_fault=True)
+        self._go_on(self._stage.clock.at)
+
+    def lose_broker(self) -> None:
+        """The broker loses everything that it holds."""
+        self._stage.empty_broker()
+        self._go_on(self._stage.clock.at)
+
+    def away(self, participant: str, span: str | float) -> None:
+        """For ``span`` a participant reads nothing from the broker."""
+        for name in self._names(participant):
+            for feed in self._stage.cast.feeds[name]:
+                self._stage.away[feed] = self._stage.clock.at + seconds(span)
+            self._stage.tell(name, f"does not read for {span}", is_fault=True)
+
+    # What goes wrong next.
+
+    def fail_next(
+        self,
+        kind: type[Message] | str,
+        *,
+        times: int = 1,
+        error: Exception | None = None,
+        at: str | None = None,
+    ) -> None:
+        """The next ``times`` tries of a handler fail, with ``error`` if given.
+
+        ``at``: whose handler, where several participants have one for an event.
+        """
+        name = self._types.handled(kind)
+        self._rule(f"fail_next({name})", worlds.RAISES, fits_type("handle", name, at), times, error)
+
+    def poison(self, kind: type[Message] | str, *, at: str | None = None) -> None:
+        """All tries of a handler fail, until ``fix``."""
+        name = self._types.handled(kind)
+        self._rule(f"poison({name})", worlds.RAISES, fits_type("handle", name, at), FOREVER)
+
+    def fix(self, kind: type[Message] | str) -> None:
+        """What ``poison`` or ``fail_next`` did to a handler is over."""
+        name = self._types.handled(kind)
+        for rule in self._stage.script.rules:
+            if rule.text in (f"poison({name})", f"fail_next({name})"):
+                rule.left = 0
+
+    def reject_next(
+        self, kind: type[Command[Any]] | str, reason: str = "no", *, times: int = 1
+    ) -> None:
+        """The next ``times`` commands of a type are rejected: a business "no"."""
+        name = self._types.handled(kind)
+        fits = fits_type("handle", name, None)
+        self._rule(f"reject_next({name})", worlds.REJECTS, fits, times, Reject(reason))
+
+    def duplicate(self, kind: type[Message] | str, *, times: int = 1, answer: bool = False) -> None:
+        """The next delivery of a type comes twice; with ``answer``, that of its answer."""
+        name = self._types.known(kind)
+        fits = fits_type("read", name, None, answer)
+        self._rule(f"duplicate({name})", worlds.TWICE, fits, times)
+
+    def lose_next(self, kind: type[Message] | str, *, times: int = 1, answer: bool = False) -> None:
+        """A stranger deletes the next message of a type, or its answer, from the broker."""
+        name = self._types.known(kind)
+        self._rule(f"lose_next({name})", worlds.LOST, fits_type("read", name, None, answer), times)
+
+    def delay(self, kind: type[Message] | str, span: str | float, *, answer: bool = False) -> None:
+        """The next message of a type, or its answer, is read ``span`` later, and all behind it."""
+        name = self._types.known(kind)
+        fits = fits_type("read", name, None, answer)
+        rule = self._rule(f"delay({name})", worlds.AWAY, fits)
+        rule.span_s = seconds(span)
+
+    def crash_at(
+        self,
+        point: Kill,
+        where: type[Message] | str,
+        *,
+        times: int = 1,
+        skip: int = 0,
+        answer: bool = False,
+    ) -> None:
+        """Kills a process where it hurts: the next time it comes to ``point``.
+
+        ``where``: the participant, by name, or the message of which it is; ``answer``: of its
+        answer; ``skip``: so many such points are passed by first (an effect has several commits).
+        """
+        ways = {
+            "before commit": worlds.KILLED,
+            "after commit": worlds.KILLED_AFTER,
+            "after publish": worlds.KILLED_PUBLISHED,
+            "after acting": effects.KILLED,
+        }
+        if point not in ways:
+            raise ConfigError(f"{point!r} is no point to crash at: it is one of {', '.join(ways)}")
+        text = f"crash_at({point!r}, {_name(where)})"
+        self._rule(text, ways[point], self._place(point, where, answer), times).skip = skip
+
+    def refuse_commit(
+        self, where: type[Message] | str, *, times: int = 1, skip: int = 0, answer: bool = False
+    ) -> None:
+        """The disk refuses the next commit of a participant, or of a type of message."""
+        fits = self._place("commit", where, answer)
+        self._rule(f"refuse_commit({_name(where)})", worlds.REFUSED, fits, times).skip = skip
+
+    def outside(self, name: str, *, of: str | None = None) -> Outside:
+        """What the next calls ``ctx.once(name, …)`` meet; ``of``: a participant.
+
+        shop.outside("book").hangs()
+        shop.outside("book").returns("C-1")
+        """
+        return Outside(self._stage.script, name, self._names(of)[0] if of else None)
+
+    # What the test asks.
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time (aware UTC)."""
+        return utc(self._stage.clock.at)
+
+    def rows(self, participant: str, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """All rows of a statement on a participant's database."""
+        return self._stage.nodes[self._names(participant)[0]].rows(sql, *args)
+
+    def sent(self, kind: type[M]) -> list[M]:
+        """The messages of a type that were sent or published, in order; undos are among them."""
+        name = self._types.known(kind)
+        return [
+            decode_data(envelope.data, kind)
+            for envelope in self._stage.recorder.sent
+            if envelope.type == name and envelope.kind in ("command", "event", "undo")
+        ]
+
+    def handled(self, kind: type[M], *, at: str | None = None) -> list[M]:
+        """The messages of a type that a handler has carried out, in order."""
+        name = self._types.handled(kind)
+        return [
+            decode_data(envelope.data, kind)
+            for who, envelope in self._stage.watching.handled
+            if envelope.type == name and envelope.kind != "close" and at in (None, who)
+        ]
+
+    def letters(self, kind: type[Message] | str | None = None) -> list[DeadLetter]:
+        """The dead letters that wait for somebody, by participant and number.
+
+        A letter for which the test is not to blame fails ``check()``, unless it was asked for here.
+        """
+        name = None if kind is None else self._types.known(kind)
+        self._looked = True
+        return [letter for letter in self._letters() if name in (None, letter.type)]
+
+    def saga(self, saga_id: str) -> Seen[Any]:
+        """A saga by its id, as ``orders/fulfil/1``. Raises NotFound."""
+        for (owner, _), kind in self._registry.sagas.items():
+            rows = self._stage.nodes[owner].rows(
+                "SELECT start FROM outboxd_saga WHERE id = ? AND name = ?", saga_id, kind.name
+            )
+            for (start,) in rows:
+                return Seen(self._stage, owner, decode_envelope(start), kind)
+        raise NotFound(f"there is no saga {saga_id}; there are {self._saga_ids() or 'none'}")
+
+    def resource(self, participant: str) -> Any:
+        """What stands for ``ctx.resource``: what ``@participant.fake`` made, to look at it."""
+        return self._stage.resource(self._names(participant)[0])
+
+    def story(self) -> list[str]:
+        """All that happened so far, line by line."""
+        return story(self._stage.story)
+
+    # What must hold.
+
+    def check(self) -> None:
+        """Everything goes on to its end, and is checked; done at the end of the block by itself.
+
+        What the test asked to go wrong is over; time passes; what died of it is replayed. Then all
+        invariants must hold, every saga must have ended, with exactly what it did undone, each
+        message was handled once and in order, and nothing is lost or left over. Where a letter of
+        another cause remains, and the test has looked at it, only what must hold always is checked.
+        """
+        stage = self._stage
+        stage.script.end()
+        stage.assistant.is_helping = True
+        self._go_on(None)
+        stage.assistant.is_helping = False
+        left = self._letters()
+        with self._holding():
+            if left and not self._looked:
+                raise Violated(
+                    f"{left[0].name}, {left[0].type} {left[0].key or ''}, is a dead letter",
+                    [left[0].error, "a test that expects it asks for shop.letters()"],
+                )
+            if left:
+                stage.oracles.check("always")
+            else:
+                stage.oracles.at_the_end()
+
+    def check_script(self) -> None:
+        """All that the test asked to go wrong has come. Raises AssertionError where it has not."""
+        unused = self._stage.script.unused()
+        if unused:
+            calls = ", ".join(sorted(self._stage.script.calls)) or "none"
+            hint = f" (calls to the outside: {calls})" if "outside" in unused[0] else ""
+            with self._holding():
+                raise Violated(f"{', '.join(unused)}: asked for, and never came{hint}", [])
+
+    # How.
+
+    def _go_on(self, until: float | None) -> None:
+        self._stage.steps = 0
+        with self._holding():
+            self._stage.settle(until)
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        try:
+            yield
+        except Violated as err:
+            told = [*self.story(), f"{'':>10} ✗ {err.rule}"]
+            text = [err.rule, *(f"    {line}" for line in err.details[:20]), "", *told]
+            raise Failed("\n".join(text)) from None
+
+    def _ask(self, participant: str, kind: str, target: str = "", args: Any = None) -> None:
+        node = self._stage.nodes[self._names(participant)[0]]
+        with self._holding():
+            self._stage.assistant.ask(node, kind, target, args)
+        self._go_on(self._stage.clock.at)
+
+    def _on_letters(self, kind: str, letters: Sequence[DeadLetter | str]) -> None:
+        self._looked = True
+        for letter in letters:
+            name = letter if isinstance(letter, str) else letter.name
+            participant, _, number = name.partition("/d-")
+            if not number.isdigit():
+                raise ConfigError(f"{name!r} is no letter: write it as payments/d-1")
+            self._ask(participant, kind, args={"letters": [int(number)]})
+
+    def _letters(self) -> list[DeadLetter]:
+        return [
+            DeadLetter(f"{node.name}/d-{n}", *rest)
+            for node in self._stage.nodes.values()
+            for n, *rest in node.rows(
+                "SELECT n, type, key, error_type || ': ' || error, state, id "
+                "FROM outboxd_dead WHERE state = 'dead' ORDER BY n"
+            )
+        ]
+
+    def _rule(
+        self,
+        text: str,
+        way: str,
+        fits: Callable[[Point], bool],
+        times: int = 1,
+        error: Exception | None = None,
+    ) -> Rule:
+        rule = Rule(text, way, fits, times, error=error)
+        self._stage.script.rules.append(rule)
+        return rule
+
+    def _place(
+        self, point: str, where: type[Message] | str, answer: bool
+    ) -> Callable[[Point], bool]:
+        if isinstance(where, str) and where in self._stage.nodes:
+            kinds = {"after publish": "publish", "after acting": "outside"}
+            kind = kinds.get(point, "commit")
+            return lambda at: at.kind == kind and at.who == where
+        name = self._types.known(where)
+        if point == "after publish":
+            return fits_published(self._stage.recorder, name, answer)
+        if point == "after acting":
+            return fits_type("outside", name, None)
+        return fits_commit(name, answer)
+
+    def _names(self, participant: str | None) -> list[str]:
+        return self._types.participants(participant)
+
+    def _saga_ids(self) -> str:
+        found = [
+            saga_id
+            for node in self._stage.nodes.values()
+            for (saga_id,) in node.rows("SELECT id FROM outboxd_saga ORDER BY id LIMIT 9")
+        ]
+        return ", ".join(found)
+
+
+def _saga_id(saga: Seen[Any] | str) -> str:
+    return saga if isinstance(saga, str) else saga.saga_id
+
+
+def _name(where: type[Message] | str) -> str:
+    return where if isinstance(where, str) else where.__name__
