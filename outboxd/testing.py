@@ -28,6 +28,7 @@ from .faulty_stream import Moment as Moment
 from .memory_stream import MemoryStream
 from .message import Command, encode, in_stream, key_of
 from .participant import Participant
+from .prove.following import followed as followed
 from .prove.harness import Simulation as Simulation
 from .prove.harness import simulated as simulated
 from .prove.seen import DeadLetter as DeadLetter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -18,9 +19,7 @@ from .options import with_output, with_settings
 from .output import Output
 
 if TYPE_CHECKING:
-    from outboxd.message import Message
-    from outboxd.prove.explore import Tally
-    from outboxd.registry import Registry
+    from outboxd.prove.explore import Found, Tally
 
 
 @click.command()
@@ -100,10 +99,22 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Where a violation and its test are written.",
 )
+@click.option(
+    "--follow",
+    "again",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Run only the schedule of a violation.json that was written before.",
+)
 @with_settings
 @with_output
 def prove(
-    settings: Settings, out: Output, names: tuple[str, ...], folder: Path, **options: Any
+    settings: Settings,
+    out: Output,
+    names: tuple[str, ...],
+    folder: Path,
+    again: Path | None,
+    **options: Any,
 ) -> None:
     """Explore every failure path of the sagas against the invariants.
 
@@ -116,11 +127,17 @@ def prove(
       outboxd prove plugins.orders plugins.payments --faults 1
       outboxd prove shop.py --start PlaceOrder '{"order_id": "1", "cents": 5}'
     """
+    if again is not None:
+        _follow(out, names, again)
+        return
     from outboxd.prove import report, session
+    from outboxd.prove.following import message_of
 
     plugins = chosen(names, settings)
     registry = registry_of(plugins)
-    starts = [_message(registry, name, text) for name, text in options.pop("starts")]
+    starts = [
+        message_of(registry, name, text.encode(), "--start") for name, text in options.pop("starts")
+    ]
     horizon_s = options.pop("horizon_d") * 86_400
     line = _Line(out)
     proof = session.prove(
@@ -145,24 +162,36 @@ def _print(out: Output, proof: Any, report: Any) -> None:
         out.line(out.painted("everything holds", "green", bold=True))
         return
     out.line("")
-    for text in report.violation(proof.found):
+    _print_found(out, proof.found, report)
+
+
+def _print_found(out: Output, found: Found, report: Any) -> None:
+    for text in report.violation(found):
         is_bad = text.startswith("VIOLATED") or "✗" in text
         out.line(out.painted(text, "red") if is_bad else text)
 
 
-def _message(registry: Registry, name: str, text: str) -> Message:
-    """Raises ConfigError for an unknown type, NotFound never; for bad JSON, with its place."""
-    from outboxd.errors import ConfigError
-    from outboxd.message import decode_data
+def _follow(out: Output, names: tuple[str, ...], file: Path) -> None:
+    """One schedule again; ends with code 1 as long as something does not hold."""
+    from outboxd.prove import following, report
 
-    kind = registry.messages.get(name)
-    if kind is None:
-        near = registry.nearest(name)
-        raise ConfigError(
-            f"no plugin knows a message {name}", hint=f"did you mean {near}?" if near else None
-        )
-    message: Message = decode_data(text.encode(), kind)
-    return message
+    saved = following.read(file)
+    registry = registry_of(names or saved.plugins)
+    messages = [
+        following.message_of(registry, start["type"], json.dumps(start["data"]).encode(), str(file))
+        for start in saved.starts
+    ]
+    came = following.follow(registry, messages, tuple(saved.schedule), saved.horizon_s)
+    if out.is_json:
+        out.document(report.document_of(came.found) | {"missed": came.missed})
+    elif came.found is not None:
+        _print_found(out, came.found, report)
+    else:
+        out.line(out.painted("everything holds in this schedule", "green", bold=True))
+    for text in came.missed:
+        out.say(f"this failure of the schedule did not come by: {text}")
+    if came.found is not None:
+        raise exits.Stop(exits.FAILED)
 
 
 class _Line:

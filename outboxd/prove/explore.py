@@ -212,9 +212,9 @@ class Explorer:
                 return found
         return None
 
-    def follow(self, messages: Sequence[Message], plan: Plan) -> Found | None:
+    def follow(self, messages: Sequence[Message], chooser: Chooser) -> Found | None:
         """One schedule."""
-        return self._run(self._starts(messages), Planned(plan))
+        return self._run(self._starts(messages), chooser)
 
     def _starts(self, messages: Sequence[Message]) -> list[tuple[str, Envelope]]:
         return [self._cast.start_of(message, at) for at, message in enumerate(messages, 1)]

@@ -289,7 +289,7 @@ class Simulation:
 
     def rows(self, participant: str, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """All rows of a statement on a participant's database."""
-        return self._stage.nodes[self._names(participant)[0]].rows(sql, *args)
+        return self._stage.node(self._names(participant)[0]).rows(sql, *args)
 
     def sent(self, kind: type[M]) -> list[M]:
         """The messages of a type that were sent or published, in order; undos are among them."""
@@ -375,6 +375,7 @@ class Simulation:
     # How.
 
     def _go_on(self, until: float | None) -> None:
+        self._stage.must_be_on()
         self._stage.steps = 0
         with self._holding():
             self._stage.settle(until)
@@ -389,7 +390,7 @@ class Simulation:
             raise Failed("\n".join(text)) from None
 
     def _ask(self, participant: str, kind: str, target: str = "", args: Any = None) -> None:
-        node = self._stage.nodes[self._names(participant)[0]]
+        node = self._stage.node(self._names(participant)[0])
         with self._holding():
             self._stage.assistant.ask(node, kind, target, args)
         self._go_on(self._stage.clock.at)

@@ -13,7 +13,7 @@ from outboxd.clock import in_words
 
 from .explore import Found, Tally
 from .session import Part, Proof
-from .world import Told
+from .world import HORIZON_S, Told
 
 STORY_BEGINS = 20
 STORY_ENDS = 10
@@ -106,6 +106,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     details: list[str]
     story: list[str]
+    horizon_s: float = HORIZON_S
 
 
 def saved(proof: Proof, found: Found, plugins: Sequence[str]) -> Saved:
@@ -120,6 +121,7 @@ def saved(proof: Proof, found: Found, plugins: Sequence[str]) -> Saved:
         seed=proof.seed,
         details=found.details,
         story=story(found.story),
+        horizon_s=proof.horizon_s,
     )
 
 
@@ -134,7 +136,7 @@ SCHEDULE = {schedule}
 
 def test_{name}() -> None:
     """{rule}"""
-    followed(PLUGINS, STARTS, SCHEDULE)
+    followed(PLUGINS, STARTS, SCHEDULE{horizon})
 '''
 
 
@@ -143,11 +145,12 @@ def as_test(what: Saved) -> str:
     words = "".join(c if c.isalnum() else "_" for c in what.rule.lower())
     name = "_".join(word for word in words.split("_") if word)[:70]
     return _TEST.format(
-        rule=what.rule.replace('"', "'"),
+        rule=" ".join(what.rule.split()).replace('"', "'").replace("\\", "/"),
         plugins=_pretty(what.plugins),
         starts=_pretty([(start["type"], start["data"]) for start in what.starts]),
         schedule=_pretty([tuple(step) for step in what.schedule]),
         name=name,
+        horizon="" if what.horizon_s == HORIZON_S else f", horizon_s={what.horizon_s:g}",
     )
 
 
@@ -168,23 +171,28 @@ def write(proof: Proof, found: Found, plugins: Sequence[str], folder: Path) -> t
 
 def document(proof: Proof) -> dict[str, Any]:
     """The proof for ``--json``."""
-    found = proof.found
     return {
-        "holds": found is None,
+        **document_of(proof.found),
         "seed": proof.seed,
         "took_s": round(proof.took_s, 3),
         "parts": [_part(part) for part in proof.parts],
-        "violation": None
-        if found is None
-        else {
-            "rule": found.rule,
-            "details": found.details,
-            "schedule": [
-                {"point": at, "at": what, "way": way}
-                for what, (at, way) in zip(found.points, found.plan, strict=True)
-            ],
-            "story": [msgspec.to_builtins(line) for line in found.story],
-        },
+    }
+
+
+def document_of(found: Found | None) -> dict[str, Any]:
+    """What was found, for ``--json``."""
+    return {"holds": found is None, "violation": None if found is None else _violation(found)}
+
+
+def _violation(found: Found) -> dict[str, Any]:
+    return {
+        "rule": found.rule,
+        "details": found.details,
+        "schedule": [
+            {"point": at, "at": what, "way": way}
+            for what, (at, way) in zip(found.points, found.plan, strict=True)
+        ],
+        "story": [msgspec.to_builtins(line) for line in found.story],
     }
 
 

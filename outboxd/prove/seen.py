@@ -125,7 +125,7 @@ class Seen(Generic[R]):
         return [row.name for row in self._journal() if row.kind == "undo_done"]
 
     def _node(self) -> Node:
-        return self._stage.nodes[self._participant]
+        return self._stage.node(self._participant)
 
     def _journal(self) -> list[journal.JournalRow]:
         return journal.rows(self._node().connection, self._row().id)
@@ -153,12 +153,13 @@ class Seen(Generic[R]):
         return next(reversed(own or rows), None)
 
     def _handled_state(self) -> str:
+        node = self._node()
         handled = {(name, envelope.id) for name, envelope in self._stage.watching.handled}
         if (self._participant, self.id) in handled:
             return "handled"
-        if self._node().rows("SELECT 1 FROM outboxd_inbox WHERE id = ?", self.id):
+        if node.rows("SELECT 1 FROM outboxd_inbox WHERE id = ?", self.id):
             return "waiting"
-        if self._node().rows(
+        if node.rows(
             "SELECT 1 FROM outboxd_dead WHERE id = ? AND state IN ('dead', 'discarded')", self.id
         ):
             return "dead"

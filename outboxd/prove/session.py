@@ -51,12 +51,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What came of it. ``found``: the first violation; ``took_s``: real seconds."""
+    """What came of it. ``found``: the first violation; ``took_s``: real seconds; ``horizon_s``:
+    virtual ones after which whatever has not ended was taken to wait for ever.
+    """
 
     found: Found | None
     parts: list[Part]
     seed: int
     took_s: float
+    horizon_s: float = HORIZON_S
 
 
 def prove(
@@ -104,7 +107,7 @@ def prove(
             found = _all_parts(messages, settings, explore)
     finally:
         cast.close()
-    return Proof(found, parts, settings.seed, time.monotonic() - began)
+    return Proof(found, parts, settings.seed, time.monotonic() - began, settings.horizon_s)
 
 
 def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) -> Found | None:

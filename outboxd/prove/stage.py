@@ -146,6 +146,16 @@ class Stage(World):
         self.values: dict[str, Any] = {}
         self.refusals: dict[str, str] = {}
 
+    def node(self, name: str) -> Node:
+        """A participant. Raises AssertionError once the simulation has ended."""
+        self.must_be_on()
+        return self.nodes[name]
+
+    def must_be_on(self) -> None:
+        """Raises AssertionError once the simulation has ended."""
+        if self.cast.world is not self:
+            raise AssertionError("the simulation has ended: ask within its with block")
+
     def start(self, participant: str, envelope: Envelope) -> None:
         """A message from outside, taken as soon as things go on."""
         self._starts.append((participant, envelope))
