@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .participant import Tx as Tx
     from .retry import Policy as Policy
     from .runtime import Runtime as Runtime
+    from .saga import Child as Child
     from .saga import Saga as Saga
 
 _HOMES = {
@@ -50,7 +51,7 @@ _HOMES = {
     "participant": "Context Db Participant Tx",
     "retry": "Policy",
     "runtime": "Runtime",
-    "saga": "Saga",
+    "saga": "Child Saga",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

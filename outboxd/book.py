@@ -19,7 +19,7 @@ from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
 from .message import Undecodable, decode_data, decode_envelope, reply_type
 from .registry import Registry
-from .saga import Call, Instance, Recorded, Run, Saga, Step
+from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
 from .store import journal
 from .store.connection import Connection
 from .store.journal import CallRow, JournalRow, SagaRow
@@ -234,8 +234,8 @@ def undo_id(saga_id: str, pos: int) -> str:
     return f"{saga_id}#{pos}~undo"
 
 
-_BEGINNINGS = ("call", "sleep")
-_AT_ONCE = {"run": "run", "sent": "send", "published": "publish"}
+_BEGINNINGS = ("call", "join", "sleep")
+_AT_ONCE = {"run": "run", "sent": "send", "published": "publish", "started": "start"}
 _ENDS = {"ok", "skipped", "rejected", "timed_out", "failed", "cancelled", "woke", *_AT_ONCE}
 
 
@@ -301,7 +301,7 @@ def _decoded(step: Step, data: bytes) -> Any:
     Raises CodeChanged if the code now wants another type of it.
     """
     match step.action:
-        case Call(command=command):
+        case Call(command=command) | Join(command=command):
             wanted = reply_type(type(command))
         case Run(fn=fn):
             wanted = typing.get_type_hints(fn).get("return", Any)

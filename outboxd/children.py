@@ -17,7 +17,7 @@ from .ending import LEFT
 from .lanes import HELD, WAITING
 from .message import Envelope, decode_envelope, encode
 from .standing import KILLED
-from .store import fence, inbox, journal
+from .store import dead, fence, inbox, journal
 from .store.fence import Fence
 from .store.inbox import Held
 
@@ -79,6 +79,33 @@ class Children:
             if held is not None and held.state == HELD:
                 held.error = None
                 self._delivery.holding.put_back(batch, held, WAITING, batch.now)
+
+    def join(self, batch: Batch, envelope: Envelope) -> None:
+        """Somebody asks for the result of what an earlier message of theirs has started."""
+        start_id = envelope.causationid or ""
+        known = fence.get(batch.connection, start_id)
+        live = None
+        if known is not None and known.state == "started" and known.result is not None:
+            live = self._find(batch, known)
+        if live is not None and live.row.ended_at is None:
+            journal.add_waiter(batch.connection, live.row.id, envelope.id, encode(envelope))
+        elif live is not None:
+            self._delivery.conductor.ending.answer(batch, envelope, live)
+        elif known is not None and known.state == "done":
+            batch.reply(envelope, "ok", known.result or b"null")
+        else:
+            self._say_no(batch, envelope, start_id, known)
+
+    def _say_no(self, batch: Batch, envelope: Envelope, start_id: str, known: Fence | None) -> None:
+        """What was to be started never was, or was taken back."""
+        if known is not None and (known.result or b"").startswith(b"{"):
+            batch.reply(envelope, "rejected", known.result or b"{}")
+            return
+        letter = dead.by_message(batch.connection, start_id)
+        said = f"{envelope.type} has not started"
+        if letter is not None:
+            said += f": it is dead letter {self._delivery.name}/{letter.name}, {letter.error}"
+        batch.reply(envelope, "failed", encode({"reason": said}))
 
     def judged(self, batch: Batch, step_id: str) -> Fence | None:
         """What a call that started a saga has come to, once that has ended; None for others."""

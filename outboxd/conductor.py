@@ -12,10 +12,9 @@ from typing import Any
 
 import msgspec
 
-from . import standing
+from . import asking, standing
 from .batch import Batch
 from .book import Book, Live
-from .clock import utc
 from .ending import Ending
 from .errors import (
     CallFailed,
@@ -32,16 +31,31 @@ from .message import (
     decode_data,
     decode_envelope,
     encode,
-    encode_raw,
-    in_stream,
     key_of,
     reply_type,
 )
 from .registry import Registry, SagaKind
 from .retry import PATIENT, PATIENT_BUDGET_S
-from .saga import Call, Instance, Moved, Publish, Returned, Run, Saga, Send, Sleep, Step, Undo
+from .saga import (
+    Call,
+    Instance,
+    Join,
+    Moved,
+    Publish,
+    Returned,
+    Run,
+    Saga,
+    Send,
+    Sleep,
+    Start,
+    Step,
+    Undo,
+)
 from .store import journal, timers
 from .store.journal import CallRow, SagaRow
+
+TOLD = {"send": "sent", "publish": "published", "start": "started"}
+"""What is told without waiting, and how the journal says that it was."""
 
 
 class Parked(Exception):
@@ -315,7 +329,7 @@ class Conductor:
         call.repeats += 1
         call.due_at = batch.now + call.span_s + PATIENT.ceiling_s(call.repeats)
         self.book.save_call(batch, call)
-        self._send_call(batch, live, call.pos, step, call.due_at)
+        asking.call(batch, live.row.id, call.pos, step, call.due_at)
         self.book.journal(batch, live, "repeated", call.pos, call.name)
         self.book.save(batch, live)
 
@@ -325,7 +339,7 @@ class Conductor:
         """Does what the code asks for until it has to wait or comes to its end."""
         while isinstance(moved, Step):
             match moved.action:
-                case Call() as call:
+                case Call() | Join() as call:
                     self._call(batch, live, instance, moved, call)
                     return
                 case Sleep(span_s=span_s):
@@ -335,10 +349,9 @@ class Conductor:
                     value = self.ending.run(batch, live, moved.pos, fn, args, kwargs)
                     self.book.journal_step(batch, live, "run", moved, encode(value))
                     moved = instance.resume(batch.now, value)
-                case Send() | Publish() as action:
+                case Send() | Publish() | Start() as action:
                     self.ending.tell(batch, live, moved.pos, action)
-                    kind = "sent" if isinstance(action, Send) else "published"
-                    self.book.journal_step(batch, live, kind, moved, b"null")
+                    self.book.journal_step(batch, live, TOLD[moved.kind], moved, b"null")
                     moved = instance.resume(batch.now, None)
         live.row.is_forward = int(instance.saga.is_forward_only)
         if isinstance(moved, Returned):
@@ -355,33 +368,33 @@ class Conductor:
         self.book.become(live, "compensating")
         self.ending.unwind(batch, live)
 
-    def _call(self, batch: Batch, live: Live, instance: Instance, step: Step, call: Call) -> None:
+    def _call(
+        self, batch: Batch, live: Live, instance: Instance, step: Step, call: Call | Join
+    ) -> None:
         due_at = batch.now + call.timeout_s
-        message_id = self._send_call(batch, live, step.pos, call, due_at)
+        message_id = asking.call(batch, live.row.id, step.pos, call, due_at)
         to = call.command.__outboxd__.to or ""
-        self._wait(batch, live, instance, "call", step, message_id, to, call.timeout_s, call)
+        self._wait(batch, live, instance, step, message_id, to, call.timeout_s, call)
 
     def _sleep(
         self, batch: Batch, live: Live, instance: Instance, step: Step, span_s: float
     ) -> None:
-        self._wait(
-            batch, live, instance, "sleep", step, f"{live.row.id}#{step.pos}", "", span_s, None
-        )
+        message_id = asking.message_id(live.row.id, step.pos)
+        self._wait(batch, live, instance, step, message_id, "", span_s, None)
 
     def _wait(
         self,
         batch: Batch,
         live: Live,
         instance: Instance,
-        kind: str,
         step: Step,
         message_id: str,
         to: str,
         span_s: float,
-        call: Call | None,
+        call: Call | Join | None,
     ) -> None:
         """The saga waits, with a deadline."""
-        self.book.journal_step(batch, live, kind, step, None)
+        self.book.journal_step(batch, live, step.kind, step, None)
         self.book.open_call(
             batch,
             live,
@@ -413,27 +426,6 @@ class Conductor:
         self.book.close_call(batch, live, call.pos)
         self.book.journal_step(batch, live, kind, step, data)
 
-    def _send_call(self, batch: Batch, live: Live, pos: int, call: Call, due_at: float) -> str:
-        command, message_id = call.command, f"{live.row.id}#{pos}"
-        batch.send(
-            in_stream(command.__outboxd__.to or ""),
-            Envelope(
-                specversion="1.0",
-                id=message_id,
-                type=type(command).__name__,
-                source=self.name,
-                time=batch.time,
-                subject=key_of(command),
-                data=encode_raw(command),
-                kind="command",
-                correlationid=live.row.id,
-                replyto=self.name,
-                call=pos,
-                deadline=utc(due_at),
-            ),
-        )
-        return message_id
-
     def _live(self, batch: Batch, envelope: Envelope) -> Live | None:
         live = self.book.find(batch, envelope.correlationid or "")
         if live is not None and live.row.stuck in ("bug", "code changed"):
@@ -441,9 +433,9 @@ class Conductor:
         return live
 
 
-def _waiting_call(instance: Instance, pos: int) -> Call:
+def _waiting_call(instance: Instance, pos: int) -> Call | Join:
     step = instance.waiting
-    if step is None or step.pos != pos or not isinstance(step.action, Call):
+    if step is None or step.pos != pos or not isinstance(step.action, (Call, Join)):
         asked = "the end" if step is None else f"{step.kind} {step.name} (step {step.pos})"
         raise CodeChanged(pos, "a call", asked)
     return step.action

@@ -345,6 +345,8 @@ class Delivery:
                 self.conductor.on_due(batch, envelope)
             case "cancel" if envelope.source == self.name:
                 requests.cancel_child(self, batch, envelope)
+            case "join":
+                self.closing.children.join(batch, envelope)
             case "undo" | "close":
                 self.closing.close(batch, held, envelope)
             case "subscribe":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import asking
 from .batch import Batch
 from .book import Book, Live, undo_id
 from .errors import SagaMisuse
 from .message import Envelope, decode_envelope, encode, encode_raw, in_stream, key_of
-from .saga import Call, Publish, Send, Undo
+from .saga import Call, Publish, Send, Start, Undo
 from .store import fence, journal
 from .store.journal import CallRow
 from .tx import Tx
@@ -112,11 +113,10 @@ class Ending:
     def answer(self, batch: Batch, start: Envelope, live: Live) -> None:
         """Tells whoever called for this saga how it ended."""
         row = live.row
-        if start.replyto is None:
-            return
-        known = fence.get(batch.connection, start.id)
-        if row.state == "completed" and known is not None and known.state == "started":
-            fence.put(batch.connection, start.id, "done", batch.now, row.result)
+        if start.call is not None and row.state == "completed":
+            known = fence.get(batch.connection, start.id)
+            if known is not None and known.state == "started":
+                fence.put(batch.connection, start.id, "done", batch.now, row.result)
         if row.state == "completed":
             batch.reply(start, "ok", row.result or b"null")
         else:
@@ -131,8 +131,11 @@ class Ending:
         batch.send_all(tx.outgoing)
         return value
 
-    def tell(self, batch: Batch, live: Live, pos: int, action: Send | Publish) -> None:
-        """Sends or publishes without waiting."""
+    def tell(self, batch: Batch, live: Live, pos: int, action: Send | Publish | Start) -> None:
+        """Sends, publishes or starts without waiting."""
+        if isinstance(action, Start):
+            asking.start(batch, live.row.id, pos, action)
+            return
         tx = self._tx(batch, live, pos)
         if isinstance(action, Send):
             tx.send(action.command, delay=action.delay_s)

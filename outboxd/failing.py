@@ -16,7 +16,7 @@ from .errors import CodeChanged, Reject, Retry, Unrecoverable
 from .lanes import HELD, RUNNING, WAITING
 from .message import Envelope, TooBig, Undecodable, brief, encode
 from .saga import where
-from .store import inbox
+from .store import fence, inbox
 from .store.inbox import Held
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ class Failing:
         """The closed set of what may follow: an answer "no", a hold, another try, a dead letter."""
         match error:
             case Reject() if not envelope.is_undo:
-                batch.reply(envelope, "rejected", encode({"reason": brief(error.reason)}))
+                said = encode({"reason": brief(error.reason)})
+                if envelope.call is not None and envelope.replyto is None:
+                    # Nobody waits for it yet: whoever asks for its result is told then.
+                    fence.put(batch.connection, held.id, "closed", batch.now, said)
+                batch.reply(envelope, "rejected", said)
                 self._delivery.done(batch, held)
                 return
             case Parked():

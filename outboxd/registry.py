@@ -271,7 +271,7 @@ def _calls(fn: Callable[..., Any]) -> Sequence[tuple[type[Message], type[Message
     found: list[tuple[type[Message], type[Message] | None]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            if node.func.attr not in ("call", "send"):
+            if node.func.attr not in ("call", "start", "send"):
                 continue
             command = _message_built(node.args[0], fn)
             undo = next((k.value for k in node.keywords if k.arg == "undo"), None)

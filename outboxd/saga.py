@@ -20,7 +20,18 @@ import msgspec
 
 from .clock import seconds, utc
 from .errors import CodeChanged, SagaEnd, SagaFailed, SagaMisuse
-from .message import Command, Event, encode_raw, fingerprint, key_of
+from .message import Command, Event
+from .steps import DEFAULT_TIMEOUT_S as DEFAULT_TIMEOUT_S
+from .steps import Action, check_lane, content_of, kind_of, limit_s, mark_of, name_of
+from .steps import Call as Call
+from .steps import Join as Join
+from .steps import Publish as Publish
+from .steps import Run as Run
+from .steps import Send as Send
+from .steps import Sleep as Sleep
+from .steps import Start as Start
+from .steps import Step as Step
+from .steps import shown as shown
 
 if TYPE_CHECKING:
     from .tx import Tx
@@ -29,63 +40,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
 
-DEFAULT_TIMEOUT_S = 60.0
-"""How long a call waits for its answer unless its command or the call says otherwise."""
-
 _HERE = f"{Path(__file__).parent}{os.sep}"
-
-SHOWN = 200
-"""Characters of a message or a result that are shown where it does not fit."""
-
-
-class Call(msgspec.Struct, frozen=True):
-    """Send a command and wait for its answer."""
-
-    command: Command[Any]
-    undo: Command[Any] | None
-    timeout_s: float
-    on_dead: Literal["hold", "fail"]
-    strict: bool
-
-
-class Run(msgspec.Struct, frozen=True):
-    """Run a function in the saga's own transaction."""
-
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-class Sleep(msgspec.Struct, frozen=True):
-    """Wait for a span of time."""
-
-    span_s: float
-
-
-class Send(msgspec.Struct, frozen=True):
-    """Send a command without waiting."""
-
-    command: Command[Any]
-    delay_s: float | None
-
-
-class Publish(msgspec.Struct, frozen=True):
-    """Publish an event."""
-
-    event: Event
-
-
-Action = Call | Run | Sleep | Send | Publish
-
-
-class Step(msgspec.Struct, frozen=True):
-    """What the code asks for at position ``pos`` (from 1); ``mark`` is its fingerprint."""
-
-    pos: int
-    kind: str
-    name: str
-    mark: int
-    action: Action
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -137,11 +92,46 @@ class _Pending(Generic[T]):
             raise SagaMisuse("one step was awaited twice; create it again for a second time")
         self.awaited = True
         self._saga.created.pop(id(self), None)
-        result: T = yield self._saga.next_step(self._action)
+        step = self._saga.next_step(self._action)
+        value = yield step
+        return self._result(step, value)
+
+    def _result(self, step: Step, value: Any) -> T:
+        """What the code gets for what the step was answered with."""
+        result: T = value
         return result
 
     def __repr__(self) -> str:
-        return f"saga.{_kind(self._action)}({_name(self._action)})"
+        return f"saga.{kind_of(self._action)}({name_of(self._action)})"
+
+
+class Child(Generic[R]):
+    """A saga that another one has started, and may wait for."""
+
+    def __init__(self, saga: Saga, command: Command[R], pos: int) -> None:
+        self._saga = saga
+        self._command = command
+        self._pos = pos
+
+    def result(self, *, timeout: str | float | None = None, strict: bool = False) -> Awaitable[R]:
+        """Waits for its end and returns what it returned.
+
+        ``timeout`` and ``strict`` as in ``Saga.call``; a child that is late goes on, and may be
+        asked again. Raises Rejected with its reason if it ended otherwise, TimedOut, Cancelled, or
+        CallFailed if it never started.
+        """
+        limit = limit_s(self._command, timeout)
+        return _Pending(self._saga, Join(self._command, self._pos, limit, strict))
+
+
+class _Starting(_Pending[Child[R]]):
+    """A start that the code has created; awaiting it gives a hold on the child."""
+
+    __slots__ = ()
+
+    def _result(self, step: Step, value: Any) -> Child[R]:
+        assert isinstance(step.action, Start)
+        return Child(self._saga, step.action.command, step.pos)
 
 
 class Saga:
@@ -180,14 +170,27 @@ class Saga:
 
         Raises Rejected, TimedOut, CallFailed or Cancelled.
         """
-        if undo is not None and _lane(undo) != _lane(command):
-            raise SagaMisuse(
-                f"the undo {type(undo).__name__} must have the owner and key of "
-                f"{type(command).__name__}, so that it can follow it in its lane"
-            )
-        own = command.__outboxd__.timeout_s
-        limit = seconds(timeout) if timeout is not None else (own or DEFAULT_TIMEOUT_S)
-        return _Pending(self, Call(command, undo, limit, on_dead, strict))
+        check_lane(command, undo)
+        return _Pending(self, Call(command, undo, limit_s(command, timeout), on_dead, strict))
+
+    def start(
+        self,
+        command: Command[R],
+        *,
+        undo: Command[Any] | None = None,
+        on_cancel: Literal["cancel", "abandon"] = "cancel",
+    ) -> Awaitable[Child[R]]:
+        """Starts the saga that begins with ``command``, and does not wait for it.
+
+        ``await child.result()`` does. If this saga unwinds, a child that is under way is cancelled,
+        and one that has completed is undone with ``undo``, which has the same owner and key;
+        nothing is done to either with ``on_cancel="abandon"``. If this saga completes, its children
+        go on by themselves.
+        """
+        if undo is not None and on_cancel == "abandon":
+            raise SagaMisuse("an abandoned child is not undone: leave out undo= or on_cancel=")
+        check_lane(command, undo)
+        return _Starting(self, Start(command, undo, on_cancel))
 
     def run(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
@@ -238,7 +241,7 @@ class Saga:
         if self._dropped:
             raise _Evicted
         self._pos += 1
-        return Step(self._pos, _kind(action), _name(action), _mark(action), action)
+        return Step(self._pos, kind_of(action), name_of(action), mark_of(action), action)
 
 
 class Instance:
@@ -285,10 +288,17 @@ class Instance:
 
     def _keep_undo(self, *, is_done: bool) -> None:
         step = self.waiting
+        if step is not None and isinstance(step.action, Start):
+            self._keep_start(step.pos, step.action)
         if step is None or not isinstance(step.action, Call):
             return
         if step.action.undo is not None or not is_done:
             self.undos.append(Undo(step.pos, step.action, was_done=is_done))
+
+    def _keep_start(self, pos: int, start: Start) -> None:
+        """A child is taken back like a call whose outcome is unknown, unless it is abandoned."""
+        if start.on_cancel == "cancel":
+            self.undos.append(Undo(pos, Call(start.command, start.undo, 0.0, "hold", False)))
 
     def _move(self, at: float, go: Callable[[], Any]) -> Moved:
         self.saga._at = at
@@ -358,7 +368,7 @@ def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
     if (step.pos, step.kind, step.name) != (pos, kind, name):
         raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
     if step.mark != mark:
-        asked = f"{step.kind} {step.name} {_content(step.action)}".rstrip()
+        asked = f"{step.kind} {step.name} {content_of(step.action)}".rstrip()
         raise CodeChanged(pos, f"{kind} {name} with other content", asked)
 
 
@@ -381,7 +391,7 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(_HERE)
 
 
-_ONLY = "it may await only what its Saga offers: call, run, send, publish, sleep"
+_ONLY = "it may await only what its Saga offers: call, start, run, send, publish, sleep"
 
 
 _ASYNC = ("asyncio", "anyio", "sniffio", "trio")
@@ -410,43 +420,3 @@ def _frames(err: BaseException) -> list[tuple[str, str, int]]:
         (str(frame.f_globals.get("__name__", "")).split(".")[0], frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(err.__traceback__)
     ]
-
-
-def _lane(command: Command[Any]) -> tuple[str | None, str | None]:
-    return command.__outboxd__.to, key_of(command)
-
-
-def _kind(action: Action) -> str:
-    return type(action).__name__.lower()
-
-
-def _name(action: Action) -> str:
-    match action:
-        case Call(command=message) | Send(command=message) | Publish(event=message):
-            return type(message).__name__
-        case Run(fn=fn):
-            return getattr(fn, "__name__", repr(fn))
-        case Sleep(span_s=span_s):
-            return f"{span_s:g}s"
-
-
-def _content(action: Action) -> str:
-    match action:
-        case Call(command=message) | Send(command=message) | Publish(event=message):
-            return shown(bytes(encode_raw(message)))
-        case _:
-            return ""
-
-
-def shown(data: bytes) -> str:
-    """JSON for a line that a person reads."""
-    text = data.decode(errors="replace")
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _mark(action: Action) -> int:
-    match action:
-        case Call(command=message) | Send(command=message) | Publish(event=message):
-            return fingerprint(type(message).__name__, encode_raw(message))
-        case _:
-            return fingerprint(_kind(action), _name(action).encode())

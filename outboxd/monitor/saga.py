@@ -19,8 +19,8 @@ from .files import Files
 from .letters import Operation, operations
 from .sagas import SagaRow
 
-_OPENED = ("call", "sleep")
-_AT_ONCE = {"run": "done", "sent": "sent", "published": "published"}
+_OPENED = ("call", "join", "sleep")
+_AT_ONCE = {"run": "done", "sent": "sent", "published": "published", "started": "started"}
 _ENDED_AS = {
     "ok": "done",
     "skipped": "skipped",
@@ -37,9 +37,9 @@ _LONGEST_TEXT = 300
 
 
 class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. ``state``: done, sent, published, skipped, rejected, timed out, failed, cancelled,
-    or as the saga's while it is open; ``undo``: sent or done, once it is asked for; ``text``: what
-    came back; ``tried_at``: when its tries failed.
+    """One step. ``state``: done, sent, published, started, skipped, rejected, timed out, failed,
+    cancelled, or as the saga's while it is open; ``undo``: sent or done, once it is asked for;
+    ``text``: what came back; ``tried_at``: when its tries failed.
     """
 
     pos: int
@@ -208,7 +208,7 @@ def _opened(
         pos=row.pos,
         kind=row.kind,
         name=row.name,
-        to=owners.get(row.name) if row.kind in ("call", "sent") else None,
+        to=owners.get(row.name) if row.kind in ("call", "join", "sent", "started") else None,
         state=_AT_ONCE.get(row.kind, state),
         undo=undos.get(row.pos),
         failed_tries=0,

@@ -54,7 +54,7 @@ def _at_receiver(files: Files, to: str | None, message_id: str, now: float) -> W
         ahead = None if place is None else messages.ahead_of(connection, place)
         letter = letters.letter_of(connection, message_id)
         known = fence.get(connection, message_id)
-        child = _child(connection, known)
+        child = _child(connection, known) or _awaited(connection, message_id)
     if letter is not None and letter.state == "dead":
         row = row_of(files, to, letter)
         said = f"has been dead letter {row.name} for {in_words(now - letter.at)}"
@@ -62,7 +62,8 @@ def _at_receiver(files: Files, to: str | None, message_id: str, now: float) -> W
     if place is not None:
         return Whereabouts(in_inbox(place, ahead, now))
     if child is not None and child.ended_at is None:
-        return Whereabouts(f"has started the saga {child.id} there, which is {child.state}")
+        said = "has started" if known is not None else "waits there for the end of"
+        return Whereabouts(f"{said} the saga {child.id}, which is {child.state}")
     if known is not None:
         return Whereabouts(f"is {known.state} there, and the answer is on its way")
     return None
@@ -73,6 +74,12 @@ def _child(connection: Connection, known: fence.Fence | None) -> sagas.Instance 
     if known is None or known.state != "started" or known.result is None:
         return None
     return sagas.saga(connection, msgspec.json.decode(known.result, type=str))
+
+
+def _awaited(connection: Connection, message_id: str) -> sagas.Instance | None:
+    """The saga for whose end a message waits where it was handled."""
+    saga_id = sagas.awaited_by(connection, message_id)
+    return None if saga_id is None else sagas.saga(connection, saga_id)
 
 
 def in_inbox(place: Place, ahead: Place | None, now: float) -> str:

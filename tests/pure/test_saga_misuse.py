@@ -18,7 +18,7 @@ from outboxd.errors import Rejected, SagaMisuse
 from outboxd.saga import Instance, Returned, Saga, Step
 from tests.factories import AT, Pay, PlaceOrder, Reserve, instance_of
 
-ADVICE = "it may await only what its Saga offers: call, run, send, publish, sleep"
+ADVICE = "it may await only what its Saga offers: call, start, run, send, publish, sleep"
 
 
 class Odd:

@@ -67,6 +67,14 @@ def saga(connection: Connection, saga_id: str) -> Instance | None:
     return None if row is None else Instance(*row)
 
 
+def awaited_by(connection: Connection, message_id: str) -> str | None:
+    """The saga for whose end a message waits; reads the whole table, which is short."""
+    row = connection.execute(
+        "SELECT saga FROM outboxd_waiter WHERE id = ?", (message_id,)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def result(connection: Connection, saga_id: str) -> bytes | None:
     """What a completed saga returned, as JSON (primary key)."""
     row = connection.execute("SELECT result FROM outboxd_saga WHERE id = ?", (saga_id,)).fetchone()

@@ -44,6 +44,8 @@ _LOOKS = {
     "cancelled": ("✗ cancelled", "warn"),
     "sent": ("▸ sent", "live"),
     "published": ("▸ published", "live"),
+    "started": ("▸ child started", "live"),
+    "join": ("▸ child awaited", "live"),
     "sleep": ("◔ sleeps", "dim"),
     "woke": ("● woke", "dim"),
     "undo_sent": ("↶ undo asked", "undo"),

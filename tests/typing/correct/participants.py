@@ -7,6 +7,7 @@ from typing import assert_type
 from outboxd import (
     CallFailed,
     Cancelled,
+    Child,
     Context,
     Db,
     MessageDeadLettered,
@@ -118,6 +119,11 @@ async def fulfil(saga: Saga, order: PlaceOrder) -> OrderCompleted:
         saga.fail(no.reason)
     except TimedOut as late:
         saga.fail(f"{late.command}: {late.timeout_s}")
+    child = await saga.start(
+        AuthorizePayment(order_id="o-2", cents=1), undo=VoidPayment(order_id="o-2")
+    )
+    assert_type(child, Child[PaymentAuthorized])
+    assert_type(await child.result(timeout="1h"), PaymentAuthorized)
     saga.point_of_no_return()
     await saga.sleep("1m")
     await saga.send(VoidPayment(order_id=str(saga.uuid())), delay=2.5)

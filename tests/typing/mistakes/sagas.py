@@ -42,8 +42,12 @@ async def calls_wrongly(saga: Saga, order: PlaceOrder) -> OrderCompleted:
     await saga.call(AUTHORIZE, on_dead="ignore")  # error
     await saga.send(AUTHORIZED)  # error
     await saga.publish(VOID)  # error
+    await saga.start(AUTHORIZED)  # error
+    await saga.start(AUTHORIZE, on_cancel="kill")  # error
+    started: PaymentAuthorized = await saga.start(AUTHORIZE)  # error
+    booking = await (await saga.start(AUTHORIZE)).result()  # error
     AUTHORIZED.order_id = (await saga.call(AUTHORIZE)).order_id  # error
-    return OrderCompleted(order_id=nothing, number=f"{number} {booking} {not_awaited}")
+    return OrderCompleted(order_id=nothing, number=f"{number} {booking} {not_awaited} {started}")
 
 
 @orders.saga

@@ -1,0 +1,152 @@
+"""What a saga's code can ask for: one step, its name and its fingerprint.
+
+Pure values; what a step does is the conductor's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from .clock import seconds
+from .errors import SagaMisuse
+from .message import Command, Event, encode_raw, fingerprint, key_of
+
+DEFAULT_TIMEOUT_S = 60.0
+"""How long a call waits for its answer unless its command or the call says otherwise."""
+
+SHOWN = 200
+"""Characters of a message or a result that are shown where it does not fit."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Send a command and wait for its answer."""
+
+    command: Command[Any]
+    undo: Command[Any] | None
+    timeout_s: float
+    on_dead: Literal["hold", "fail"]
+    strict: bool
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Run a function in the saga's own transaction."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Sleep(msgspec.Struct, frozen=True):
+    """Wait for a span of time."""
+
+    span_s: float
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a command without waiting."""
+
+    command: Command[Any]
+    delay_s: float | None
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Publish an event."""
+
+    event: Event
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Send a command that starts another saga, without waiting for its end."""
+
+    command: Command[Any]
+    undo: Command[Any] | None
+    on_cancel: Literal["cancel", "abandon"]
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Wait for the end of what the step at ``start`` has started."""
+
+    command: Command[Any]
+    start: int
+    timeout_s: float
+    strict: bool
+    on_dead: Literal["hold", "fail"] = "hold"
+
+
+Action = Call | Run | Sleep | Send | Publish | Start | Join
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What the code asks for at position ``pos`` (from 1); ``mark`` is its fingerprint."""
+
+    pos: int
+    kind: str
+    name: str
+    mark: int
+    action: Action
+
+
+def limit_s(command: Command[Any], timeout: str | float | None) -> float:
+    """How long an answer to ``command`` is waited for."""
+    if timeout is not None:
+        return seconds(timeout)
+    return command.__outboxd__.timeout_s or DEFAULT_TIMEOUT_S
+
+
+def check_lane(command: Command[Any], undo: Command[Any] | None) -> None:
+    if undo is not None and _lane(undo) != _lane(command):
+        raise SagaMisuse(
+            f"the undo {type(undo).__name__} must have the owner and key of "
+            f"{type(command).__name__}, so that it can follow it in its lane"
+        )
+
+
+def _lane(command: Command[Any]) -> tuple[str | None, str | None]:
+    return command.__outboxd__.to, key_of(command)
+
+
+def kind_of(action: Action) -> str:
+    return type(action).__name__.lower()
+
+
+def name_of(action: Action) -> str:
+    match action:
+        case Publish(event=message):
+            return type(message).__name__
+        case Call(command=asked) | Send(command=asked) | Start(command=asked) | Join(command=asked):
+            return type(asked).__name__
+        case Run(fn=fn):
+            return getattr(fn, "__name__", repr(fn))
+        case Sleep(span_s=span_s):
+            return f"{span_s:g}s"
+
+
+def content_of(action: Action) -> str:
+    match action:
+        case Call(command=message) | Send(command=message) | Start(command=message):
+            return shown(bytes(encode_raw(message)))
+        case Publish(event=event):
+            return shown(bytes(encode_raw(event)))
+        case _:
+            return ""
+
+
+def shown(data: bytes) -> str:
+    """JSON for a line that a person reads."""
+    text = data.decode(errors="replace")
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def mark_of(action: Action) -> int:
+    match action:
+        case Call(command=message) | Send(command=message) | Start(command=message):
+            return fingerprint(type(message).__name__, encode_raw(message))
+        case Publish(event=event):
+            return fingerprint(type(event).__name__, encode_raw(event))
+        case Join(start=start):
+            return fingerprint(name_of(action), str(start).encode())
+        case _:
+            return fingerprint(kind_of(action), name_of(action).encode())
