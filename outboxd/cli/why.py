@@ -10,6 +10,18 @@ from outboxd.settings import Settings
 from .options import with_data, with_output, with_settings
 from .output import Output, wrapped
 
+_DOES = {
+    "dead replay": "handles it again",
+    "dead discard": "gives it up",
+    "saga retry": "makes the step again, after a fix",
+    "saga cancel": "undoes what it did",
+    "saga skip": "answers the step by hand",
+    "saga kill": "ends it as it stands",
+    "trust": "believes the restored store",
+    "resume": "takes messages again",
+    "run": "starts the daemon, with your plugins",
+}
+
 
 @click.command()
 @click.argument("name", metavar="ID")
@@ -31,6 +43,19 @@ def why(settings: Settings, out: Output, name: str) -> None:
         return
     out.line(f"{out.painted(found.id, bold=True)}  {out.state(found.state)}")
     for sentence in found.waits_for or ("for nothing",):
-        out.line(wrapped(f"waits {sentence}", out.width))
+        verb = "waits " if sentence.startswith("for ") else ""
+        out.line(wrapped(f"{verb}{sentence}", out.width))
+    for sentence in found.next:
+        out.line(wrapped(f"next: {sentence}", out.width))
     for command in found.moves:
-        out.line(f"  move it: {with_data(command, settings)}")
+        out.line(_move(out, with_data(command, settings)))
+
+
+def _move(out: Output, command: str) -> str:
+    """A command to type, and what it does where that fits."""
+    words = command.split()
+    does = _DOES.get(" ".join(words[1:3])) or _DOES.get(words[1])
+    line = f"  move it: {command}"
+    if does is None or not out.is_tty or len(line) + len(does) + 4 > out.width:
+        return line
+    return f"{line}  # {does}"

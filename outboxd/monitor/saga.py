@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from outboxd.clock import utc
+from outboxd.clock import in_words, utc
 from outboxd.store import control, journal
 from outboxd.store.reading import letters as letter_reading
 from outboxd.store.reading import sagas as reading
@@ -18,6 +18,8 @@ from . import sagas, whereabouts
 from .files import Files
 from .letters import Operation, operations
 from .sagas import SagaRow
+from .scene import Scene
+from .whereabouts import Whereabouts
 
 _OPENED = ("call", "join", "sleep")
 _AT_ONCE = {"run": "done", "sent": "sent", "published": "published", "started": "started"}
@@ -32,6 +34,9 @@ _ENDED_AS = {
 }
 
 _UNDONE = {"undo_done": "done", "undo_skipped": "skipped"}
+
+_BY_HAND = ("bug", "code changed", "forward")
+"""A saga that is stuck so waits for a person, whatever else it waits for."""
 
 _LONGEST_TEXT = 300
 
@@ -72,9 +77,10 @@ class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """``waits_for``: sentences; ``moves``: commands. ``detail`` may be a whole traceback;
-    ``result`` is what it returned, as JSON; ``start`` the message that started it; ``undos`` are
-    those asked for, the latest step's first.
+    """``waits_for``: sentences; ``moves``: commands; ``next``: what happens by itself, and when, or
+    what keeps it from happening. ``detail`` may be a whole traceback; ``result`` is what it
+    returned, as JSON; ``start`` the message that started it; ``undos`` are those asked for, the
+    latest step's first.
     """
 
     saga: SagaRow
@@ -92,6 +98,7 @@ class SagaDetail(msgspec.Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...]
     waits_for: tuple[str, ...]
     moves: tuple[str, ...]
+    next: tuple[str, ...] = ()
 
 
 class _ByHand(msgspec.Struct, frozen=True):
@@ -112,8 +119,8 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         done = operations(connection, saga_id)
         result = reading.result(connection, saga_id)
         start = reading.start(connection, saga_id)
-    found = [whereabouts.of(files, row.participant, call, now) for call in waits]
-    letters = [place.letter for place in found if place.letter is not None]
+    scene = Scene.of(files, now)
+    found = [whereabouts.of(scene, row.participant, call) for call in waits]
     return SagaDetail(
         saga=row,
         version=saga.version,
@@ -129,7 +136,8 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         history=tuple(_history(rows)),
         operations=tuple(done),
         waits_for=tuple(_waits(saga, waits, [place.text for place in found])),
-        moves=tuple(_moves(saga, letters, [call.pos for call in waits])),
+        moves=tuple(_moves(scene, saga, [call.pos for call in waits], found)),
+        next=tuple(dict.fromkeys(_next(scene, saga, waits, found))),
     )
 
 
@@ -147,10 +155,36 @@ def _waits(saga: Instance, waits: list[OpenCall], texts: list[str]) -> Iterable[
         yield "for its next message to be handled"
 
 
-def _moves(saga: Instance, letters: list[str], waits: list[int]) -> Iterable[str]:
+def _next(
+    scene: Scene, saga: Instance, waits: list[OpenCall], found: list[Whereabouts]
+) -> Iterable[str]:
+    """What happens by itself, and when."""
+    if saga.ended_at is not None:
+        age, took = in_words(scene.now - saga.ended_at), in_words(saga.ended_at - saga.started_at)
+        reason = f": {saga.reason}" if saga.reason else ""
+        yield f"nothing: it was {saga.state} {age} ago, after {took}{reason}"
+        return
+    if saga.stuck in _BY_HAND or (saga.stuck is not None and not found):
+        yield "nothing, until a person moves it; its deadlines stand still meanwhile"
+        return
+    idle = scene.at(saga.id.partition("/")[0])
+    if idle is not None and saga.stuck is None:
+        yield idle.text
+    for call, place in zip(waits, found, strict=True):
+        if place.next:
+            yield place.next
+        yield from whereabouts.deadline(scene, call, is_forward=bool(saga.is_forward))
+
+
+def _moves(
+    scene: Scene, saga: Instance, waits: list[int], found: list[Whereabouts]
+) -> Iterable[str]:
     if saga.ended_at is not None:
         return
-    for name in letters:
+    idle = scene.at(saga.id.partition("/")[0]) if saga.stuck is None else None
+    in_the_way = idle.moves if idle is not None else ()
+    yield from dict.fromkeys([*in_the_way, *(move for place in found for move in place.moves)])
+    for name in (place.letter for place in found if place.letter is not None):
         yield f"outboxd dead replay {name}"
         yield f"outboxd dead discard {name}"
     if saga.stuck in ("bug", "code changed", "forward"):

@@ -279,7 +279,8 @@ def test_a_stuck_saga_names_its_letter_and_what_moves_it(monitor: Monitor) -> No
     ],
 )
 def test_what_a_saga_waits_for_is_said_in_words(monitor: Monitor, key: str, said: str) -> None:
-    [waits] = monitor.saga(key).waits_for
+    with filling.daemon(monitor.data):
+        [waits] = monitor.saga(key).waits_for
     assert said in waits
 
 
@@ -331,9 +332,9 @@ def test_where_a_call_is_on_its_way_is_known(data: Path) -> None:
     with Monitor(data, Still()) as monitor:
         said = [monitor.saga(key).waits_for[0] for key in ("1", "2", "3", "4")]
     assert "is in the outbox of orders for 30s: not yet there" in said[0]
-    assert "is done there, and the answer is on its way" in said[1]
+    assert "is answered; the answer failed there 2 times and is tried again in 9.00s" in said[1]
     assert "is there, behind AuthorizePayment (first) of the same key" in said[2]
-    assert "has an addressee, shipping, that is not hosted in this data directory" in said[3]
+    assert "was taken by shipping, which has no data here; it has not answered" in said[3]
 
 
 def test_what_operators_did_is_part_of_the_story(shop: Path) -> None:

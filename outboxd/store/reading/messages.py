@@ -27,6 +27,16 @@ class Place(msgspec.Struct, frozen=True):
     due_at: float
     started_at: float | None
     error: str | None
+    crashes: int = 0
+    is_suspect: int = 0
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A message in an outbox; ``seq`` is None for a delayed one, whose time is then ``at``."""
+
+    stream: str
+    seq: int | None
+    at: float
 
 
 _PLACE = ", ".join(Place.__struct_fields__)
@@ -74,14 +84,14 @@ def in_outbox(connection: Connection, stream: str, message_id: str) -> tuple[int
     return row
 
 
-def anywhere_in_outbox(connection: Connection, message_id: str) -> list[tuple[str, float]]:
-    """(stream, time) of a message that is not settled: one pass over the outbox."""
+def anywhere_in_outbox(connection: Connection, message_id: str) -> list[Sent]:
+    """A message that is not settled, on each of its streams: one pass over the outbox."""
     found = connection.execute(
-        "SELECT stream, at FROM outboxd_outbox WHERE id = ? "
-        "UNION ALL SELECT stream, due_at FROM outboxd_delayed WHERE id = ?",
+        "SELECT stream, seq, at FROM outboxd_outbox WHERE id = ? "
+        "UNION ALL SELECT stream, NULL, due_at FROM outboxd_delayed WHERE id = ?",
         (message_id, message_id),
     )
-    return found.fetchall()
+    return [Sent(*row) for row in found.fetchall()]
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ class OpenCall(msgspec.Struct, frozen=True):
     sent_at: float
     due_at: float | None
     repeats: int
+    strict: int = 0
 
 
 _INSTANCE = ", ".join(Instance.__struct_fields__)
@@ -200,7 +201,7 @@ def calls(connection: Connection, sagas: Sequence[str]) -> list[OpenCall]:
         sagas,
     ).fetchall()
     undos = connection.execute(
-        "SELECT saga, pos, id, name, '', at, NULL, 0 FROM outboxd_undo "
+        "SELECT saga, pos, id, name, '', at, NULL, 0, 0 FROM outboxd_undo "
         f"WHERE saga IN ({places(sagas)}) AND state = 'sent' ORDER BY saga, pos DESC",
         sagas,
     )
