@@ -70,6 +70,10 @@ class SimStream(MemoryStream):
         if entry_id is not None:
             self._logs[feed.stream].remove([entry_id])
 
+    def put(self, stream: str, body: bytes) -> None:
+        """A stranger adds an entry."""
+        self._log(stream).append(body, 0)
+
     def repeat(self, feed: Feed) -> None:
         """What ``feed`` would read next comes once more, as after a repeated publish."""
         entry_id = self._next_id(feed)

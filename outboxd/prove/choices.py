@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Kind = Literal["next", "read", "handle", "outside", "commit", "publish", "moved", "letter"]
+Kind = Literal["start", "next", "read", "handle", "outside", "commit", "publish", "moved", "letter"]
 """What is at stake at a point."""
 
 ORDER = "first: "

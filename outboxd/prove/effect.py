@@ -170,7 +170,9 @@ class Effect:
         )
         context.effect = self
         try:
-            node.world.before_handler(node, started.envelope)
+            fails = node.world.before_handler(node, started.envelope)
+            if fails is not None:
+                raise fails
             message = decode_data(started.envelope.data, handler.message)
             value = await handler.spec.fn(context, message)
         except NotCommitted:
@@ -211,7 +213,9 @@ class _Outside:
             self._effect.node.does(f"records {name!r} of {said(envelope)}", envelope)
             return value
 
-        return await self._steps.once(name, act, wanted)
+        value = await self._steps.once(name, act, wanted)
+        self._effect.node.world.oracles.recorded(self._effect.node, envelope, name)
+        return value
 
     async def commit(self, fn: Callable[[Any], Any]) -> Any:
         return await self._steps.commit(fn)

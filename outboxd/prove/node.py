@@ -149,9 +149,13 @@ class Node:
             self.to_heal.pop(0)
 
     def lose_broker(self) -> None:
-        """Broker or disk was away, or the broker lost what it had."""
+        """Broker or disk was away."""
         self.relay.lost()
         self.is_unpublished = any(p.published < p.last for p in self.relay.progress.values())
+        self.lose_groups()
+
+    def lose_groups(self) -> None:
+        """The broker does not know its readers any more."""
         self.to_heal = list(self.consumers.values())
 
     def kill(self) -> None:

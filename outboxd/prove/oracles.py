@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from outboxd.book import undo_id
 from outboxd.errors import CodeChanged, Retry
 from outboxd.message import Envelope, in_stream
+from outboxd.store import journal
 from outboxd.store.reading import counting
 
-from . import replaying
+from . import journals, replaying
 
 if TYPE_CHECKING:
     from .cast import Check
@@ -32,6 +33,11 @@ class Violated(BaseException):
         self.details = list(details)
 
 
+def _act(node: Node, envelope: Envelope, name: str) -> tuple[str, str, str]:
+    """What is done outside for one message, on whatever attempt."""
+    return node.name, envelope.undoes or envelope.id, f"{envelope.kind} {name}"
+
+
 class Oracles:
     """Watches one run."""
 
@@ -40,6 +46,8 @@ class Oracles:
         self._handled: dict[tuple[str, str], int] = {}
         self._last: dict[tuple[str, str, str, str | None], tuple[int, str]] = {}
         self._keys: dict[tuple[str, str, str], set[Any]] = defaultdict(set)
+        self._recorded: set[tuple[str, str, str]] = set()
+        self._acted: set[str] = set()
         self._begun: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._journal: dict[str, int] = {}
@@ -54,8 +62,19 @@ class Oracles:
                 self.count(node, envelope)
         node.ended.clear()
         node.ran.clear()
+        if node.has_sagas:
+            self._ended_rightly(node)
         for check in self._world.cast.checks_after(node.name):
             self._ask(check)
+
+    def _ended_rightly(self, node: Node) -> None:
+        """A saga does not end before its undos are answered."""
+        found = node.rows(
+            "SELECT u.saga || ': ' || u.name FROM outboxd_undo u JOIN outboxd_saga s "
+            "ON s.id = u.saga WHERE u.state = 'sent' AND s.ended_at IS NOT NULL"
+        )
+        if found:
+            raise Violated("a saga ended before its undo was answered", [row[0] for row in found])
 
     def check(self, when: str) -> None:
         """The plugins' invariants. Raises Violated."""
@@ -77,8 +96,13 @@ class Oracles:
 
         What has a fake of its own may be repeated without a key: the fake knows what that does.
         """
-        step = envelope.undoes or envelope.id
-        keys = self._keys[node.name, step, f"{envelope.kind} {name}"]
+        act = _act(node, envelope, name)
+        if act in self._recorded:
+            raise Violated(
+                f"{node.name} repeats {name!r} although its result is recorded", [envelope.id]
+            )
+        self._acted.add(envelope.id)
+        keys = self._keys[act]
         if key is None and keys and not node.has_fake:
             raise Violated(
                 f"{node.name} repeats {name!r} for one message without an idempotency key",
@@ -90,6 +114,10 @@ class Oracles:
                 f"{node.name} repeats {name!r} for one message with another idempotency key",
                 [f"{envelope.id}: {', '.join(sorted(map(repr, keys)))}"],
             )
+
+    def recorded(self, node: Node, envelope: Envelope, name: str) -> None:
+        """What an effect learned outside is committed: from now on it is not asked again."""
+        self._recorded.add(_act(node, envelope, name))
 
     def began(self, envelope: Envelope) -> None:
         """An effect was begun: from now on nobody knows whether it acted, until it says so."""
@@ -113,6 +141,7 @@ class Oracles:
             frozenset(self._handled.items()),
             frozenset(self._last.items()),
             frozenset((step, frozenset(keys)) for step, keys in self._keys.items()),
+            frozenset(self._recorded),
             frozenset(self._begun),
         )
 
@@ -172,13 +201,15 @@ class Oracles:
         found = self.open_sagas()
         if found:
             raise Violated("a saga has not ended, and nothing more will happen", found)
-        self.check("idle")
-        self._outside()
         self._nothing_left()
         self._conserved()
+        self._all_taken()
         for node in self._world.nodes.values():
             for saga in node.rows("SELECT id, name, state FROM outboxd_saga"):
                 self._undone_rightly(node, *saga)
+                self._told_rightly(node, saga[0])
+        self.check("idle")
+        self._outside()
 
     def _outside(self) -> None:
         """What the plugins' fakes have to say."""
@@ -231,6 +262,27 @@ class Oracles:
         if wrong:
             raise Violated("messages are not conserved", wrong)
 
+    def _all_taken(self) -> None:
+        """What strangers put into streams was taken, unless the broker lost it: only it had it."""
+        found = [
+            f"{message_id} to {name}"
+            for name, message_id in self._world.owed
+            if not self._world.nodes[name].rows(
+                "SELECT 1 FROM outboxd_seen WHERE id = ?", f"prove/{message_id}"
+            )
+        ]
+        if found:
+            raise Violated("what was put into a stream was never taken", found)
+
+    def _told_rightly(self, node: Node, saga_id: str) -> None:
+        """What the journal of a saga shows."""
+        rows = journal.rows(node.connection, saga_id)
+        early = list(journals.fired_early(rows))
+        if early:
+            raise Violated("a timer fired before its time", early)
+        if journals.undone_first_first(rows):
+            raise Violated("what was done last was not undone first", [saga_id])
+
     def _undone_rightly(self, node: Node, saga_id: str, name: str, state: str) -> None:
         """Undo exactly for what was done, or may have been; and the journal still fits."""
         try:
@@ -239,6 +291,8 @@ class Oracles:
             raise Violated(f"{saga_id} is not deterministic: {err}", []) from err
         for call in calls:
             done = self._handled.get((call.to, call.message_id), 0)
+            if call.end != "Rejected":  # a handler that says no says that nothing was done
+                done = done or int(call.message_id in self._acted)
             undone = self._handled.get((call.to, undo_id(saga_id, call.pos)), 0)
             must = call.has_undo and done and (state != "completed" or call.end != "ok")
             may = call.has_undo and (must or (call.message_id in self._begun and call.end != "ok"))

@@ -7,7 +7,6 @@ the chooser is asked. When all is quiet the operator comes and replays what died
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -15,12 +14,14 @@ import msgspec
 from msgspec import UNSET
 
 from outboxd.batch import NEVER, Outcome, Started
-from outboxd.errors import Reject, Unavailable
-from outboxd.message import Envelope, decode_envelope
+from outboxd.errors import Refused, Reject, Unavailable
+from outboxd.message import Envelope, decode_envelope, encode, in_stream
 from outboxd.plugins import line_of
+from outboxd.saga import where
 from outboxd.stream import NoGroup
 
 from . import effect as effects
+from . import image
 from .broker import Feed, SimStream, VirtualClock
 from .cast import START, Cast
 from .choices import ORDER, Chooser, Kind, Point
@@ -35,6 +36,7 @@ from .store import Killed
 KILLED = "the process is killed before the commit"
 REFUSED = "the disk refuses the commit"
 KILLED_AFTER = "the process is killed after the commit"
+BY_STREAM = "puts it into the stream, without numbers"
 TWICE = "it stands there twice"
 AWAY = "its reader is away until the next deadline has passed"
 LOST = "a stranger deletes it from the stream"
@@ -86,6 +88,8 @@ class World:
         self.hurt: set[str] = set()
         self.poisoned: dict[str, float] = {}
         self.replayed: set[str] = set()
+        self.owed: set[tuple[str, str]] = set()
+        self.sent: set[str] = set()
         self.away: dict[Feed, float] = {}
         self.steps = 0
         self.checkpoint: Callable[[], None] = lambda: None
@@ -212,7 +216,9 @@ class World:
         except Killed:
             node.kill()
             self.tell(node.name, "is killed", is_fault=True)
-        except (Unavailable, NoGroup):
+        except NoGroup:
+            node.lose_groups()
+        except Unavailable:
             if node.is_up:
                 node.lose_broker()
                 node.due_at = min(node.due_at, self.clock.at)
@@ -220,6 +226,12 @@ class World:
             raise Violated(
                 f"{line_of(err)}{node.name} touches the world outside in a transaction: {err}",
                 ["a rollback does not take that back: use an async handler and ctx.once"],
+            ) from err
+        except Refused:  # what an operator asked for
+            raise
+        except Exception as err:
+            raise Violated(
+                f"{node.name}: outboxd itself failed", where(err).splitlines()[-8:]
             ) from err
         if node.is_up and node not in self._moved:
             self._moved.append(node)
@@ -235,16 +247,25 @@ class World:
 
     def _start(self, name: str, envelope: Envelope) -> None:
         self._starts.pop(0)
-        self.tell(name, f"gets {said(envelope)} from outside")
         node = self.nodes[name]
+        if envelope.kind == "command" and envelope.id not in self.sent:
+            what = f"{name} gets {said(envelope)} from outside"
+            if self._choose(what, (BY_STREAM,), "start", node, envelope) is not None:
+                self.tell("somebody", f"{BY_STREAM}: {said(envelope)}")
+                self.owed.add((name, envelope.id))
+                self.broker.put(in_stream(name), encode(envelope))
+                return
+        self.sent.add(envelope.id)
+        self.tell(name, f"gets {said(envelope)} from outside")
         self.with_(node, lambda: node.submit(envelope))
-        if not self.oracles.has_started(node, envelope):
-            self._starts.append((name, envelope))  # whoever sends tries again
+        if node.was_killed or not self.oracles.has_started(node, envelope):
+            self._starts.append((name, envelope))  # whoever sends got no answer, and tries again
 
     def _deliver(self, node: Node, feed: Feed, body: bytes) -> None:
         envelope = decode_envelope(body)
         what = f"{node.name} reads {said(envelope)}"
-        match self._choose(what, (TWICE, AWAY, LOST), "read", node, envelope):
+        ways = (TWICE, AWAY, LOST) if envelope.seq else (TWICE, AWAY)
+        match self._choose(what, ways, "read", node, envelope):
             case way if way == AWAY:
                 self.away[feed] = self.back_at()
                 self.tell(node.name, f"{AWAY}, before {said(envelope)}", is_fault=True)
@@ -269,13 +290,14 @@ class World:
             raise Killed
 
     def empty_broker(self) -> None:
-        """The broker loses everything; everybody finds out."""
+        """The broker loses everything: readers miss their groups, relays find no marker."""
         self.tell("broker", EMPTIED, is_fault=True)
         self.broker.flush()
         self.broker.serial.clear()
+        self.owed.clear()
         for node in self.nodes.values():
             if node.is_up:
-                node.lose_broker()
+                node.lose_groups()
 
     def _go_on(self, node: Node, effect: Effect) -> None:
         def act() -> None:
@@ -363,11 +385,13 @@ class World:
         envelope: Envelope = tx._cause
         node = self.nodes[tx._sender]
         try:
-            self.before_handler(node, envelope)
+            fails = self.before_handler(node, envelope)
             value = work()
         except Exception as err:
             self.noted(node, envelope, err)
             raise
+        if fails is not None:
+            raise fails  # after its work, so that all of it must be taken back
         node.ran[envelope.id] = envelope
         self.returned(envelope, value)
         return value
@@ -375,21 +399,22 @@ class World:
     def returned(self, envelope: Envelope, value: Any) -> None:
         """A handler has done its work; its transaction is still to be committed."""
 
-    def before_handler(self, node: Node, envelope: Envelope) -> None:
-        """Raises Injected or Reject where the schedule says so."""
+    def before_handler(self, node: Node, envelope: Envelope) -> Exception | None:
+        """Raises what the schedule says, or returns what is to be raised after the work."""
         if self.poisoned.get(envelope.id, 0.0) > self.clock.at:
             raise Injected("simulated: it still fails")
         ways = (RAISES, POISON, REJECTS) if self.may_refuse(envelope) else (RAISES, POISON)
         way = self._choose(f"{node.name} handles {said(envelope)}", ways, "handle", node, envelope)
         if way is None:
-            return
+            return None
         self.tell(node.name, f"{said(envelope)}: {way}", is_fault=True)
         if way == REJECTS:
             raise self.refusal()
         self.hurt.add(envelope.id)
         if way == POISON:
             self.poisoned[envelope.id] = self.clock.at + FIXED_AFTER_S
-        raise self.failure()
+            raise self.failure()
+        return self.failure()
 
     def may_refuse(self, envelope: Envelope) -> bool:
         """Whether a handler may say no: to somebody who waits for its answer."""
@@ -470,19 +495,4 @@ class World:
 
     def image(self) -> int:
         """A number for the whole state: equal states go on in equal ways."""
-        parts: list[object] = [self.clock.at, self.broker.image(), tuple(self.away.items())]
-        parts += [len(self._starts), tuple(sorted(self.poisoned.items())), tuple(sorted(self.hurt))]
-        parts += [self.operator.memory, self.oracles.memory, self._outside()]
-        for name, node in self.nodes.items():
-            parts.append((node.is_up, node.was_killed, node.was_stopped, node.due_at))
-            parts.append(tuple((e.n, e.phase, e.is_ready) for e in node.effects))
-            parts.append(node.image(self.cast.tables[name]))
-        return hash(tuple(parts))
-
-    def _outside(self) -> object:
-        """What the plugins' fakes have become, for comparison; equal to nothing if nobody knows."""
-        fakes = [fake for name, fake in self.resources.items() if self.nodes[name].has_fake]
-        try:
-            return pickle.dumps(fakes) if fakes else None
-        except Exception:
-            return object()
+        return image.of(self)
