@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,9 +156,8 @@ def prove(
 
 
 def _print(out: Output, proof: Any, report: Any) -> None:
-    for text in report.bounds(proof):
-        out.line(text)
-    out.line(report.speed(proof))
+    for text in (*report.bounds(proof), report.speed(proof)):
+        _line(out, text)
     if proof.found is None:
         out.line(out.painted("everything holds", "green", bold=True))
         return
@@ -168,7 +168,19 @@ def _print(out: Output, proof: Any, report: Any) -> None:
 def _print_found(out: Output, found: Found, report: Any) -> None:
     for text in report.violation(found):
         is_bad = text.startswith("VIOLATED") or "✗" in text
-        out.line(out.painted(text, "red") if is_bad else text)
+        _line(out, text, "red" if is_bad else None)
+
+
+def _line(out: Output, text: str, colour: str | None = None) -> None:
+    """A line; on a terminal it is wrapped below where its last column begins."""
+    lines = [text]
+    if out.is_tty and len(text) > out.width:
+        hanging = min(max(text.rfind("  ") + 2, 2), out.width // 2)
+        lines = textwrap.wrap(
+            text, out.width, subsequent_indent=" " * hanging, break_on_hyphens=False
+        )
+    for line in lines:
+        out.line(out.painted(line, colour))
 
 
 def _follow(out: Output, names: tuple[str, ...], file: Path) -> None:
@@ -198,7 +210,8 @@ class _Line:
     """The progress line, where there is a terminal."""
 
     def __init__(self, out: Output) -> None:
-        self._is_shown = sys.stderr.isatty() and not out.is_json
+        is_dumb = os.environ.get("TERM") == "dumb"
+        self._is_shown = sys.stderr.isatty() and not is_dumb and not out.is_json
         self._began = time.monotonic()
         self._what = ""
         self._what_began = 0.0
