@@ -38,6 +38,7 @@ def followed(
 
     Raises AssertionError with the story as long as something does not hold.
     """
+    __tracebackhide__ = True
     registry = Registry(plugins_module.load(plugins))
     messages = [
         message_of(registry, name, msgspec.json.encode(data), "STARTS") for name, data in starts

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from outboxd import plugins as plugins_module
 from outboxd.clock import seconds, utc
@@ -65,6 +65,7 @@ def simulated(
     Raises ConfigError where the participants cannot be hosted, and AssertionError with the story
     of all that happened where something does not hold.
     """
+    __tracebackhide__ = True
     names = [plugin for plugin in plugins if isinstance(plugin, str)]
     found = [plugin for plugin in plugins if isinstance(plugin, Participant)]
     registry = Registry([*found, *(plugins_module.load(names) if names else [])])
@@ -110,11 +111,16 @@ class Simulation:
 
     # What the test does.
 
-    def send(self, message: Command[R] | Event, *, id: str | None = None) -> Seen[R]:
+    @overload
+    def send(self, message: Command[R], *, id: str | None = ...) -> Seen[R]: ...
+    @overload
+    def send(self, message: Event, *, id: str | None = ...) -> Seen[None]: ...
+    def send(self, message: Message, *, id: str | None = None) -> Seen[Any]:
         """A message from outside: a command to its owner, an event to whoever subscribes to it.
 
         ``id``: to send one message twice. Returns what becomes of it: ``state``, ``result`` …
         """
+        __tracebackhide__ = True
         name = self._types.known(type(message))
         self._sent += 1
         envelope = Envelope(
@@ -135,10 +141,12 @@ class Simulation:
 
     def advance(self, span: str | float) -> None:
         """Lets time pass ("30s" or seconds), and everything happen that falls due in it."""
+        __tracebackhide__ = True  # of pytest: the test's own line is what counts
         self._go_on(self._stage.clock.at + seconds(span))
 
     def run(self) -> None:
         """Lets time pass until nothing more will happen by itself."""
+        __tracebackhide__ = True
         self._go_on(None)
 
     def cancel(self, saga: Seen[Any] | str) -> None:
@@ -346,6 +354,7 @@ class Simulation:
         message was handled once and in order, and nothing is lost or left over. Where a letter of
         another cause remains, and the test has looked at it, only what must hold always is checked.
         """
+        __tracebackhide__ = True
         stage = self._stage
         stage.script.end()
         stage.assistant.is_helping = True
@@ -365,6 +374,7 @@ class Simulation:
 
     def check_script(self) -> None:
         """All that the test asked to go wrong has come. Raises AssertionError where it has not."""
+        __tracebackhide__ = True
         unused = self._stage.script.unused()
         if unused:
             calls = ", ".join(sorted(self._stage.script.calls)) or "none"
@@ -375,6 +385,7 @@ class Simulation:
     # How.
 
     def _go_on(self, until: float | None) -> None:
+        __tracebackhide__ = True
         self._stage.must_be_on()
         self._stage.steps = 0
         with self._holding():
@@ -382,6 +393,7 @@ class Simulation:
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
+        __tracebackhide__ = True
         try:
             yield
         except Violated as err:

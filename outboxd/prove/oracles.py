@@ -288,7 +288,7 @@ class Oracles:
         try:
             calls = replaying.calls_of(node, self._world.cast.registry, saga_id)
         except CodeChanged as err:
-            raise Violated(f"{saga_id} is not deterministic: {err}", []) from err
+            raise not_the_same(saga_id, err) from err
         for call in calls:
             done = self._handled.get((call.to, call.message_id), 0)
             if call.end != "Rejected":  # a handler that says no says that nothing was done
@@ -301,3 +301,15 @@ class Oracles:
                 raise Violated("what was done was not undone", [what])
             if undone and not may and not (state != "completed" and done):
                 raise Violated("what was not done, or should stay, was undone", [what])
+
+
+def not_the_same(saga_id: str, error: CodeChanged) -> Violated:
+    """A saga's code asks for something else when it is run again from its journal."""
+    place = "".join(getattr(error, "__notes__", ()))
+    return Violated(
+        f"{saga_id} is not deterministic: {error}",
+        [
+            f"{place}run again from its journal, its code asks for something else than it did",
+            "saga.now() and saga.uuid() stay the same; time, chance, ids and files do not",
+        ],
+    )

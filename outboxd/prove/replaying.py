@@ -13,6 +13,8 @@ from outboxd.registry import Registry
 from outboxd.saga import Call, Instance, Saga, Step, check
 from outboxd.store import journal
 
+from .waiting import waits_at
+
 if TYPE_CHECKING:
     from .node import Node
 
@@ -29,14 +31,14 @@ class MadeCall(msgspec.Struct, frozen=True):
 
 
 def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
-    """Raises CodeChanged where the code asks for something else than it once did."""
+    """Raises CodeChanged, with the line as a note, where the code asks for something else."""
     row = journal.get_saga(node.connection, saga_id)
     kind = None if row is None else registry.saga_named(node.name, row.name)
     if row is None or kind is None:
         return []
     message = decode_data(decode_envelope(row.start).data, kind.message)
     instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
-    recorded, _ = book._recorded(journal.rows(node.connection, saga_id))
+    recorded, begun = book._recorded(journal.rows(node.connection, saga_id))
     found: list[MadeCall] = []
     try:
         moved = instance.start(row.started_at)
@@ -51,9 +53,13 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
             else:
                 value = book._decoded(moved, record.value)
                 moved = instance.resume(record.at, value)
-    except OutboxdError as err:
-        if isinstance(err, CodeChanged):
-            raise
+        if begun is not None and isinstance(moved, Step):
+            check(moved, begun.pos, begun.kind, begun.name, begun.mark)
+    except CodeChanged as err:
+        err.add_note(waits_at(instance._coroutine))
+        raise
+    except OutboxdError:
+        pass
     finally:
         instance.drop()
     return found

@@ -12,17 +12,18 @@ import msgspec
 from msgspec import UNSET
 
 from outboxd.batch import Outcome
-from outboxd.errors import Reject
+from outboxd.errors import CodeChanged, Reject
 from outboxd.message import Envelope, decode_envelope
 from outboxd.store.control import Request
 from outboxd.stream import Marker, Published
 
+from . import replaying
 from .broker import SimStream
 from .cast import Cast
 from .effect import Effect
 from .node import Node, said
 from .operator import PATIENCE, Operator
-from .oracles import Oracles, Violated
+from .oracles import Oracles, Violated, not_the_same
 from .script import Script
 from .world import World
 
@@ -78,16 +79,13 @@ class Assistant(Operator):
         self._evicts = replays
 
     def intervene(self, node: Node) -> None:
-        for saga, detail in node.rows(
-            "SELECT id, detail FROM outboxd_saga WHERE state = 'stuck' AND stuck = 'code changed'"
+        for (saga_id,) in node.rows(
+            "SELECT id FROM outboxd_saga WHERE state = 'stuck' AND stuck = 'code changed'"
         ):
-            raise Violated(
-                f"{saga} is not deterministic: {detail}",
-                [
-                    "its code is run again from its journal, and must ask for the same once more:",
-                    "saga.now() and saga.uuid() are the same then; time, random and files are not",
-                ],
-            )
+            try:
+                replaying.calls_of(node, self._stage.cast.registry, saga_id)
+            except CodeChanged as err:
+                raise not_the_same(saga_id, err) from err
         if self._evicts and node.is_up:
             book = node.delivery.conductor.book
             for saga_id in list(book._live):
@@ -198,7 +196,7 @@ class Stage(World):
     def heard(self, node: Node, outcome: Outcome) -> None:
         """A saga's own code has failed: nobody tests for that, so it ends here."""
         for event, facts in outcome.notes:
-            if event != "attempt_failed":
+            if event != "attempt_failed" or str(facts["error"]).startswith("CodeChanged"):
                 continue
             rows = node.rows("SELECT body FROM outboxd_inbox WHERE id = ?", facts["id"])
             if rows and node.delivery.moves_saga(decode_envelope(rows[0][0])):
