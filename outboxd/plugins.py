@@ -136,9 +136,14 @@ def _inside(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir(), key=lambda path: path.stem)
-        if (path.suffix == ".py" and path.stem != "__init__" and _marks(path))
+        if (path.suffix == ".py" and not _is_no_plugin(path.stem) and _marks(path))
         or (path.is_dir() and any(_marks(inner) for inner in path.glob("*.py")))
     ]
+
+
+def _is_no_plugin(stem: str) -> bool:
+    """The package itself is taken before; what pytest collects is never a plugin."""
+    return stem in ("__init__", "conftest") or stem.startswith("test_")
 
 
 def _place_of(path: Path) -> _Place:

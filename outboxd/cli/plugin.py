@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from outboxd.registry import Registry
 from outboxd.rehearsal import Broken, Rehearsal, rehearse
 from outboxd.settings import Settings
 
-from . import exits
+from . import exits, scaffold
 from .groups import Group
 from .hosting import chosen, registry_of
 from .options import with_output, with_settings
@@ -44,6 +45,44 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 @click.group(cls=Group)
 def plugin() -> None:
     """Plugins: what they handle, and whether they fit together."""
+
+
+@plugin.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=plugins_module.FOLDER,
+    show_default=True,
+    help="The folder in which its folder is made.",
+)
+@with_output
+def new(out: Output, name: str, into: Path) -> None:
+    """Write a plugin that works: messages, a saga, handlers, an invariant and a test.
+
+    \b
+      outboxd plugin new billing
+      outboxd plugin check
+      pytest plugins/billing
+      outboxd run --until-idle
+
+    Nothing is ever overwritten: where the folder is there already, exit 4.
+    """
+    files = scaffold.create(name, into)
+    if out.is_json:
+        out.document({"name": name, "files": [str(path) for path in files]})
+        return
+    for path in files:
+        out.line(str(path))
+    where = "" if into == Path(plugins_module.FOLDER) else f" {into}"
+    payload = '{"id": "1", "amount": 5}'
+    for step in (
+        f"pytest {into / name}",
+        f"outboxd plugin check{where}",
+        f"outboxd run{where} &",
+        f"outboxd send Start{scaffold.title_of(name)} '{payload}' --wait",
+    ):
+        out.say(f"next: {step}")
 
 
 @plugin.command("list")
@@ -97,7 +136,9 @@ def check(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
             _print(out, problem)
         if not failed:
             hosted = ", ".join(participant.name for participant in found.participants)
-            out.line(f"{counted(len(found.participants), 'participant')} fit together: {hosted}")
+            number = len(found.participants)
+            verb = "fits" if number == 1 else "fit together"
+            out.line(f"{counted(number, 'participant')} {verb}: {hosted}")
         if rehearsal is not None:
             _print_rehearsal(out, rehearsal)
     if failed:

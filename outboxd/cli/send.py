@@ -106,7 +106,7 @@ def _payload(said: str | None) -> bytes:
 
 
 def _wait(settings: Settings, out: Output, request: Request, timeout_s: float) -> None:
-    """Until the saga has ended; ends with code 1 unless it completed."""
+    """Until the saga has ended, or stands and waits for a person; code 1 unless it completed."""
     arguments = msgspec.json.decode(request.args)
     if request.state == "pending":
         out.say(QUEUED)
@@ -115,7 +115,9 @@ def _wait(settings: Settings, out: Output, request: Request, timeout_s: float) -
         def ended() -> SagaDetail | None:
             found = monitor.started_by(request.participant, arguments["key"], arguments["id"])
             detail = None if found is None else monitor.saga(found)
-            return detail if detail is not None and detail.saga.ended_at is not None else None
+            if detail is None or (detail.saga.ended_at is None and detail.stuck is None):
+                return None
+            return detail
 
         found = until(monitor, ended, timeout_s)
     if found is None:
@@ -128,6 +130,9 @@ def _wait(settings: Settings, out: Output, request: Request, timeout_s: float) -
         out.document(found)
     elif found.result is not None:
         out.line(bytes(found.result).decode())
-    out.say(f"{found.saga.id} {found.saga.state}" + (f": {found.reason}" if found.reason else ""))
+    reason = found.saga.error if found.stuck else found.reason
+    out.say(f"{found.saga.id} {found.saga.state}" + (f": {reason}" if reason else ""))
+    if found.stuck:
+        out.say(with_data(f"see outboxd why {found.saga.key}", settings))
     if found.saga.state != "completed":
         raise exits.Stop(exits.FAILED)

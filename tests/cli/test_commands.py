@@ -344,9 +344,13 @@ def test_waiting_for_a_saga_prints_its_result(
         undone = run("send", "PlaceOrder", "--key", "10301", "--wait")
         assert undone.exit_code == 1
         assert "orders/fulfil/10301 compensated: AuthorizePayment: over the limit" in undone.stderr
-        late = run("send", "PlaceOrder", "--key", "10431", "--wait", "--timeout", "0s")
+        late = run("send", "PlaceOrder", "--key", "10519", "--wait", "--timeout", "0s")
         assert late.exit_code == 1
-        assert "not ended after 0 s; nothing is lost\nhint: outboxd saga show 10431" in late.stderr
+        assert "not ended after 0 s; nothing is lost\nhint: outboxd saga show 10519" in late.stderr
+        stuck = run("send", "PlaceOrder", "--key", "10431", "--wait")
+        assert stuck.exit_code == 1
+        assert "orders/fulfil/10431 stuck: " in stuck.stderr
+        assert "see outboxd why 10431" in stuck.stderr
 
 
 # Operations.
@@ -468,7 +472,7 @@ def test_a_check_lists_every_failure(run: Run) -> None:
     Path("good_shop.py").write_text("from outboxd import Participant\na = Participant('a')\n")
     Path("bad_shop.py").write_text("1 / 0\n")
     good = run("plugin", "check", "good_shop.py")
-    assert (good.exit_code, good.stdout) == (0, "1 participant fit together: a\n")
+    assert (good.exit_code, good.stdout) == (0, "1 participant fits: a\n")
     bad = run("plugin", "check", "bad_shop.py", "good_shop.py", "gone_shop.py")
     assert bad.exit_code == 2
     assert "error: bad_shop: bad_shop.py:1: ZeroDivisionError" in bad.stdout
