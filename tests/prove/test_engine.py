@@ -1,0 +1,55 @@
+"""outboxd itself, under as many random schedules as the time allows; ``--storm N``: N times that.
+
+A run that finds something prints its schedule; ``outboxd prove --seed S --from N`` goes on.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from outboxd.prove import report, session
+from outboxd.prove.cast import Cast, examples_of
+from outboxd.prove.explore import Explorer, undisturbed
+from outboxd.registry import Registry
+from tests.prove import errand, tiny
+
+JOBS = 2
+
+
+@pytest.mark.parametrize(
+    ("module", "span_s", "fewest"), [(tiny, 9.0, 600), (errand, 6.0, 150)], ids=["tiny", "errand"]
+)
+def test_it_holds_in_random_schedules(
+    module: ModuleType, span_s: float, fewest: int, storm: int, tell: Callable[[str], None]
+) -> None:
+    seed = 0 if storm == 1 else secrets.randbits(32)
+    registry = Registry(module.CAST)
+    crowd = [session.copied(message, n) for message in examples_of(registry) for n in range(2)]
+    cast = Cast(registry)
+    ran, found = 0, None
+    began = time.monotonic()
+    ends_at = began + span_s * storm
+    with undisturbed():
+        while found is None and (time.monotonic() < ends_at or ran < fewest):
+            explorer = Explorer(cast, ends_at=max(ends_at, time.monotonic() + 1.0), jobs=JOBS)
+            found = explorer.random(crowd, seed, range(ran, ran + 100_000))
+            ran += explorer.tally.random
+    cast.close()
+    name, took_s = module.__name__.rpartition(".")[2], time.monotonic() - began
+    tell(f"prove {name}: {ran:,} random schedules of seed {seed} in {took_s:.0f} s")
+    assert found is None, "\n".join([f"seed {seed}", *report.violation(found)])
+    assert ran >= fewest
+
+
+def test_it_holds_with_two_failures_anywhere() -> None:
+    proof = session.prove(
+        Registry(tiny.CAST), settings=session.Settings(faults=2, random_s=0.0, jobs=JOBS)
+    )
+    assert proof.found is None, "\n".join(report.violation(proof.found))
+    assert all(part.tally.is_complete for part in proof.parts)
+    assert max(part.tally.covered for part in proof.parts) > 1_500
