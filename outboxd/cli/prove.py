@@ -180,7 +180,7 @@ def _line(out: Output, text: str, colour: str | None = None) -> None:
             text, out.width, subsequent_indent=" " * hanging, break_on_hyphens=False
         )
     for line in lines:
-        out.line(out.painted(line, colour))
+        out.line(out.painted(line, colour) if colour else line)
 
 
 def _follow(out: Output, names: tuple[str, ...], file: Path) -> None:

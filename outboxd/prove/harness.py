@@ -7,10 +7,11 @@ invariants and outboxd's own promises are checked. Nothing waits, nothing is ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
-from typing import Any, Literal, TypeVar, overload
+from types import TracebackType
+from typing import Any, Literal, NoReturn, TypeVar, overload
 
 from outboxd import plugins as plugins_module
 from outboxd.clock import seconds, utc
@@ -47,10 +48,7 @@ Kill = Literal["before commit", "after commit", "after publish", "after acting"]
 """Where a process can be killed: around a commit, after it published, after the outside acted."""
 
 
-@contextmanager
-def simulated(
-    *plugins: Participant | str, replays: bool = True, checks: bool = True
-) -> Iterator[Simulation]:
+def simulated(*plugins: Participant | str, replays: bool = True, checks: bool = True) -> Simulated:
     """Hosts participants, or plugins by name, on the simulator until the block ends.
 
     ``replays``: a saga is forgotten after each move and rebuilt from its journal for the next, so
@@ -65,7 +63,6 @@ def simulated(
     Raises ConfigError where the participants cannot be hosted, and AssertionError with the story
     of all that happened where something does not hold.
     """
-    __tracebackhide__ = True
     names = [plugin for plugin in plugins if isinstance(plugin, str)]
     found = [plugin for plugin in plugins if isinstance(plugin, Participant)]
     registry = Registry([*found, *(plugins_module.load(names) if names else [])])
@@ -74,21 +71,39 @@ def simulated(
     missing = registry.unowned()
     if missing:
         raise ConfigError("\n".join(missing), hint="host its participant too, or a small fake one")
-    cast = Cast(registry)
-    try:
-        with quiet(), Stage(cast, replays=replays) as stage:
-            shop = Simulation(stage)
-            try:
-                yield shop
-                if checks:
-                    shop.check()
-                    shop.check_script()
-            except Exception as err:
-                if not isinstance(err, Failed):
-                    err.add_note("\n".join(["what happened:", *shop.story()]))
-                raise
-    finally:
-        cast.close()
+    return Simulated(registry, replays, checks)
+
+
+class Simulated:
+    """The block in which participants are hosted on the simulator."""
+
+    def __init__(self, registry: Registry, replays: bool, checks: bool) -> None:
+        self._registry = registry
+        self._replays = replays
+        self._checks = checks
+        self._open = ExitStack()
+
+    def __enter__(self) -> Simulation:
+        cast = Cast(self._registry)
+        self._open.callback(cast.close)
+        self._open.enter_context(quiet())
+        self._stage = self._open.enter_context(Stage(cast, replays=self._replays))
+        self._simulation = Simulation(self._stage)
+        return self._simulation
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        __tracebackhide__ = True  # of pytest: the lines of the test are what counts
+        with self._open:
+            if isinstance(error, Exception) and not isinstance(error, Failed):
+                error.add_note("\n".join(["what happened:", *self._simulation.story()]))
+            elif error is None and self._checks:
+                self._simulation.check()
+                self._simulation.check_script()
 
 
 class Failed(AssertionError):
@@ -141,7 +156,7 @@ class Simulation:
 
     def advance(self, span: str | float) -> None:
         """Lets time pass ("30s" or seconds), and everything happen that falls due in it."""
-        __tracebackhide__ = True  # of pytest: the test's own line is what counts
+        __tracebackhide__ = True
         self._go_on(self._stage.clock.at + seconds(span))
 
     def run(self) -> None:
@@ -361,16 +376,12 @@ class Simulation:
         self._go_on(None)
         stage.assistant.is_helping = False
         left = self._letters()
-        with self._holding():
-            if left and not self._looked:
-                raise Violated(
-                    f"{left[0].name}, {left[0].type} {left[0].key or ''}, is a dead letter",
-                    [left[0].error, "a test that expects it asks for shop.letters()"],
-                )
-            if left:
-                stage.oracles.check("always")
-            else:
-                stage.oracles.at_the_end()
+        if left and not self._looked:
+            self._fail(
+                f"{left[0].name}, {left[0].type} {left[0].key or ''}, is a dead letter",
+                [left[0].error, "a test that expects it asks for shop.letters()"],
+            )
+        self._hold(stage.oracles.at_the_end if not left else lambda: stage.oracles.check("always"))
 
     def check_script(self) -> None:
         """All that the test asked to go wrong has come. Raises AssertionError where it has not."""
@@ -379,8 +390,7 @@ class Simulation:
         if unused:
             calls = ", ".join(sorted(self._stage.script.calls)) or "none"
             hint = f" (calls to the outside: {calls})" if "outside" in unused[0] else ""
-            with self._holding():
-                raise Violated(f"{', '.join(unused)}: asked for, and never came{hint}", [])
+            self._fail(f"{', '.join(unused)}: asked for, and never came{hint}", [])
 
     # How.
 
@@ -388,23 +398,27 @@ class Simulation:
         __tracebackhide__ = True
         self._stage.must_be_on()
         self._stage.steps = 0
-        with self._holding():
-            self._stage.settle(until)
+        self._hold(lambda: self._stage.settle(until))
 
-    @contextmanager
-    def _holding(self) -> Iterator[None]:
+    def _hold(self, act: Callable[[], None]) -> None:
+        """Does something during which everything must hold."""
         __tracebackhide__ = True
         try:
-            yield
+            act()
         except Violated as err:
-            told = [*self.story(), f"{'':>10} ✗ {err.rule}"]
-            text = [err.rule, *(f"    {line}" for line in err.details[:20]), "", *told]
-            raise Failed("\n".join(text)) from None
+            found = err
+        else:
+            return
+        self._fail(found.rule, found.details)
+
+    def _fail(self, rule: str, details: Sequence[str]) -> NoReturn:
+        __tracebackhide__ = True
+        told = [*self.story(), f"{'':>10} ✗ {rule}"]
+        raise Failed("\n".join([rule, *(f"    {line}" for line in details[:20]), "", *told]))
 
     def _ask(self, participant: str, kind: str, target: str = "", args: Any = None) -> None:
         node = self._stage.node(self._names(participant)[0])
-        with self._holding():
-            self._stage.assistant.ask(node, kind, target, args)
+        self._hold(lambda: self._stage.assistant.ask(node, kind, target, args))
         self._go_on(self._stage.clock.at)
 
     def _on_letters(self, kind: str, letters: Sequence[DeadLetter | str]) -> None:

@@ -27,6 +27,7 @@ _ENDS = {
     "woke": "slept",
     "sent": "sent",
     "published": "published",
+    "started": "started",
 }
 
 
@@ -35,6 +36,9 @@ class SagaStep(NamedTuple):
 
     name: str
     ended: str
+
+    def __repr__(self) -> str:
+        return f"({self.name!r}, {self.ended!r})"
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -113,7 +117,7 @@ class Seen(Generic[R]):
         """The steps that the saga's code asked for, in order, and how each ended."""
         found: dict[int, SagaStep] = {}
         for row in self._journal():
-            if row.kind in ("call", "sleep"):
+            if row.kind in ("call", "join", "sleep"):
                 found[row.pos] = SagaStep(row.name, "waiting")
             elif row.kind in _ENDS:
                 found[row.pos] = SagaStep(row.name, _ENDS[row.kind])

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from outboxd.batch import Outcome
+from outboxd.clock import in_words
 from outboxd.errors import CodeChanged, Reject
 from outboxd.message import Envelope, decode_envelope
 from outboxd.store.control import Request
@@ -168,9 +169,10 @@ class Stage(World):
     def failure(self) -> Exception:
         return self._error() or super().failure()
 
-    def back_at(self) -> float:
+    def away_until(self) -> tuple[float, str]:
         rule = self.script.last
-        return self.clock.at + rule.span_s if rule is not None else super().back_at()
+        span_s = 0.0 if rule is None else rule.span_s
+        return self.clock.at + span_s, f"its reader is away for {in_words(span_s)}"
 
     def answer(self, effect: Effect, name: str) -> Any:
         found = self.script.answer(effect.node.name, name)

@@ -267,8 +267,8 @@ class World:
         ways = (TWICE, AWAY, LOST) if envelope.seq else (TWICE, AWAY)
         match self._choose(what, ways, "read", node, envelope):
             case way if way == AWAY:
-                self.away[feed] = self.back_at()
-                self.tell(node.name, f"{AWAY}, before {said(envelope)}", is_fault=True)
+                self.away[feed], away = self.away_until()
+                self.tell(node.name, f"{away}, before {said(envelope)}", is_fault=True)
                 return
             case way if way == LOST:
                 self.tell("broker", f"{said(envelope)} to {node.name}: {LOST}", is_fault=True)
@@ -368,15 +368,15 @@ class World:
 
         self.with_(node, act)
 
-    def back_at(self) -> float:
-        """Until when a reader is away: just after the next deadline."""
+    def away_until(self) -> tuple[float, str]:
+        """When a reader is back, and how that is told: just after the next deadline."""
         found = [
             at
             for node in self.nodes.values()
             for (at,) in node.rows("SELECT MIN(due_at) FROM outboxd_call")
             if at is not None
         ]
-        return min(found, default=self.clock.at + 60.0) + 1.0
+        return min(found, default=self.clock.at + 60.0) + 1.0, AWAY
 
     # What the parts of a participant ask of the world.
 

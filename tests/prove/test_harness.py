@@ -357,14 +357,13 @@ def test_unknown_names_are_told_with_the_nearest(shop: Simulation) -> None:
 
 
 def test_a_participant_that_is_called_and_not_hosted_is_named() -> None:
-    alone = simulated(orders, inventory, shipping)
     with pytest.raises(ConfigError, match=r"AuthorizePayment .* belongs to 'payments', which"):
-        alone.__enter__()
+        simulated(orders, inventory, shipping)
 
 
 def test_nothing_to_host_is_an_error() -> None:
     with pytest.raises(ConfigError, match="needs participants"):
-        simulated().__enter__()
+        simulated()
 
 
 def failure_of(test: Callable[[Simulation], object], *participants: Participant) -> str:
