@@ -21,6 +21,7 @@ _VERSION = "%(version)s"
     homes={
         "run": "run:run",
         "ui": "ui:ui",
+        "web": "web:web",
         "send": "send:send",
         "status": "status:status",
         "why": "why:why",
@@ -43,6 +44,7 @@ def cli() -> None:
       outboxd run plugins                     host the plugins of a folder
       outboxd send PlaceOrder @order.json     start a workflow
       outboxd status                          one screen of health
+      outboxd ui                              the dashboard; outboxd web shows it in a browser
       outboxd saga list --state stuck         what needs a person
       outboxd dead show d-7                   why a message could not be handled
 

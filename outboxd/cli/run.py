@@ -45,6 +45,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--feed", type=_FILE, help="Messages to take in, one JSON object a line.")
 @click.option("--until-idle", is_flag=True, help="End when nothing is under way, and check.")
 @click.option("--verbose", is_flag=True, help="The whole log on stderr.")
+@click.option("--ui", is_flag=True, help="Show the dashboard; outboxd runs beside it.")
 def run(
     plugins: tuple[str, ...],
     data: Path | None,
@@ -54,6 +55,7 @@ def run(
     *,
     until_idle: bool,
     verbose: bool,
+    ui: bool,
 ) -> None:
     """Host plugins: the daemon.
 
@@ -63,6 +65,7 @@ def run(
       outboxd run
       outboxd run plugins.payments shop.py --data /var/lib/outboxd
       outboxd run --feed orders.jsonl --until-idle
+      outboxd run --ui                        with the dashboard; the runtime is its own process
 
     A line of the feed is {"type": "PlaceOrder", "data": {…}}, if wanted with "id" and "key"; a line
     that cannot be taken is named, and the rest goes on. Ctrl-C and SIGTERM finish what is in hand;
@@ -71,6 +74,10 @@ def run(
     Exit 0 after a clean stop; with --until-idle 1 if a saga is stuck or an invariant is violated.
     """
     settings = settings_module.load({"data": data, "redis": redis}, config=config)
+    if ui:
+        from .beside import run_beside
+
+        raise exits.Stop(run_beside(_without_ui(), settings.data))
     line = Line()
     set_up_logging(settings.data, settings.log, line, verbose=verbose)
     names = chosen(plugins, settings)
@@ -84,6 +91,16 @@ def run(
     line.end()
     _say_end(summary, settings)
     raise exits.Stop(_code(summary, until_idle=until_idle))
+
+
+def _without_ui() -> list[str]:
+    """The arguments of this command, for the process that is the runtime."""
+    given = click.get_current_context().params
+    found = list(given["plugins"])
+    for name in ("data", "redis", "config", "feed"):
+        if given[name] is not None:
+            found += [f"--{name}", str(given[name])]
+    return found + [f"--{n.replace('_', '-')}" for n in ("until_idle", "verbose") if given[n]]
 
 
 def _serve(

@@ -33,11 +33,14 @@ def tone_of(word: str) -> str:
 
 
 def spark(values: Sequence[float], width: int, top: float = 0.0) -> str:
-    """The last ``width`` values as bars; a value above zero is never the lowest bar.
+    """Values as bars, the latest right; where they are more, a bar is the highest of its few.
 
-    ``top``: the scale, if it is more than the highest value.
+    ``top``: the scale, if it is more than the highest value. A value above zero is never the lowest
+    bar.
     """
-    shown = list(values)[-width:]
+    each = -(-len(values) // width) if width else 0
+    latest = list(values)[::-1]
+    shown = [max(latest[i : i + each]) for i in range(0, len(latest), each or 1)][::-1]
     highest = max([top, *shown], default=0.0)
     bars = []
     for value in shown:

@@ -14,8 +14,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, RadioButton, RadioSet
+from textual.widgets import Button, Input, Label
 
+from outboxd.tui.widgets.choices import Choices
 from outboxd.tui.widgets.lines import Rule
 
 
@@ -86,9 +87,7 @@ class Ask(ModalScreen[Answer | None]):
             yield Rule(id="title")
             yield Label(asked.text, id="text")
             if asked.choices:
-                with RadioSet(id="choices", compact=True):
-                    for n, choice in enumerate(asked.choices):
-                        yield RadioButton(choice.label, value=n == 0, name=choice.id)
+                yield Choices([choice.label for choice in asked.choices], id="choices")
                 if any(choice.has_number for choice in asked.choices):
                     with Horizontal(classes="field"):
                         yield Label("how many ")
@@ -131,8 +130,7 @@ class Ask(ModalScreen[Answer | None]):
             return None
         if not self.is_mounted:
             return self.question.choices[0]
-        n = self.query_one("#choices", RadioSet).pressed_index
-        return self.question.choices[max(0, n)]
+        return self.question.choices[self.query_one("#choices", Choices).at]
 
     @property
     def _verb(self) -> str:
@@ -165,7 +163,7 @@ class Ask(ModalScreen[Answer | None]):
 
     # Events.
 
-    @on(RadioSet.Changed)
+    @on(Choices.Changed)
     def _rechosen(self) -> None:
         verb = self._verb
         chosen = self._chosen

@@ -54,7 +54,7 @@ class FlowPage(Page):
     def on_mount(self) -> None:
         super().on_mount()
         self.query_one("#flow-title", Rule).put(
-            [("Flow", "title"), ("   outbox → receiver, and what each participant does", "dim")],
+            [("Flow", "title"), ("   p50 and p95: from a saga's call to its answer", "dim")],
             [("◆ the oldest in hand", "dim")],
         )
         self.query_one("#arrows", Rows).focus()

@@ -52,7 +52,8 @@ def _daemon(overview: Overview, width: int) -> list[Part]:
     if daemon.state == "down":
         return [("  ○ outboxd is not running", "bad"), ("  all here is at rest and safe", "dim")]
     parts: list[Part] = []
-    where = (daemon.redis or "embedded broker").split("?")[0]
+    is_embedded = daemon.redis is None or daemon.redis.startswith("unix:")
+    where = "embedded broker" if is_embedded else str(daemon.redis).split("?")[0]
     if daemon.broker.state == "down":
         down = since(daemon.broker.since, overview.at)
         parts += [(f"  ✗ broker down {down}", "bad"), (", work is safe in the outbox", "dim")]

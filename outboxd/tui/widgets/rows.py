@@ -114,6 +114,7 @@ class Rows(ScrollView):
         self.empty = ""
         self.at = 0
         self.repainted = 0
+        self._is_touched = False
 
     # What it shows.
 
@@ -121,8 +122,10 @@ class Rows(ScrollView):
         """The lines as they are now; draws those that changed."""
         before, self.lines = self.lines, tuple(lines)
         key = before[self.at].key if self.at < len(before) else None
+        was_at = self.at
         places = {line.key: n for n, line in enumerate(self.lines)}
-        followed = places.get(key, self.at) if key is not None else 0
+        # Until somebody moves the cursor it stays on the first line: that is where trouble is.
+        followed = places.get(key, self.at) if key is not None and self._is_touched else 0
         self.at = max(0, min(followed, len(self.lines) - 1))
         gone = self.marks - places.keys()
         self.marks -= gone
@@ -132,8 +135,12 @@ class Rows(ScrollView):
         else:
             self._repaint(before)
         now = self.key
-        if now != key:
+        if self.at != was_at:
+            # The line under the eye stays where it is on the screen.
+            self.scroll_to(y=max(0, self.scroll_offset.y + self.at - was_at), animate=False)
             self._follow()
+            self.refresh()
+        if now != key:
             self.refresh()
             self.post_message(self.Moved(self, now))
         if gone:
@@ -201,6 +208,7 @@ class Rows(ScrollView):
         self.refresh()
 
     def _move_to(self, n: int) -> None:
+        self._is_touched = n > 0
         before, self.at = self.at, max(0, min(n, len(self.lines) - 1))
         if before != self.at:
             self.refresh_line(before + 1)

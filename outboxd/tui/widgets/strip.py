@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
-from outboxd.tui.text import fitted
+from outboxd.tui.text import fitted, spark
 
 from .lines import tones_of
 
@@ -53,8 +53,6 @@ class HealthStrip(Widget):
             self.refresh()
 
     def render(self) -> RenderResult:
-        from outboxd.tui.text import spark
-
         tones, width = tones_of(self), self.size.width
         if not self.cells:
             return ""
@@ -69,7 +67,7 @@ class HealthStrip(Widget):
                 strict=True,
             ):
                 line.append(fitted(text, room - 1) + " ", tones[tone] + click)
-        left = width - 1 - room * len(self.cells) - 8
+        left = min(60, width - 1 - room * len(self.cells) - 8)
         if left >= _SPARK:
             top = max([1, *self.minute.good, *self.minute.bad])
             lines[0].append(fitted("LAST 60 s", left), tones["head"])
@@ -78,6 +76,6 @@ class HealthStrip(Widget):
                 (lines[2], self.minute.bad, "bad", " undone"),
             ):
                 tone = tone if any(values) else "dim"
-                line.append(spark(values, min(60, left), top), tones[tone])
+                line.append(spark(values, left, top), tones[tone])
                 line.append(word, tones["dim"])
         return Text("\n", end="").join(lines)
