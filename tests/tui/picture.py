@@ -15,17 +15,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from outboxd.monitor import Monitor
 from outboxd.tui.app import Dashboard
+from outboxd.tui.screens.sagas import SagasPage
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from tests.conftest import wait_until
 
 TROUBLE = Path(__file__).with_name("trouble.py")
 SIZE = (118, 33)
 ORDERS = 60
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
+AGE_S = 12.0
 ZONES = ("N1", "E2", "ZZ", "W4")
 
 
@@ -59,28 +65,27 @@ def running(folder: Path) -> Iterator[Path]:
 
 
 def is_in_trouble(data: Path) -> bool:
-    """Whether every kind of trouble is there by now."""
+    """Whether every kind of trouble is there, and old enough for the minute to have a shape."""
     if not (data / "orders.db").is_file() or not (data / "daemon.json").is_file():
         return False
     with Monitor(data) as monitor:
-        states = {row.state for row in monitor.sagas().rows}
-        return states >= {"stuck", "compensating", "retrying", "waiting", "completed"} and (
-            monitor.overview().sagas("stuck") >= 4
-        )
+        rows = monitor.sagas().rows
+        oldest = monitor.overview().daemon.started_at
+    states = {row.state for row in rows}
+    is_ripe = oldest is not None and (datetime.now(UTC) - oldest).total_seconds() > AGE_S
+    return is_ripe and states >= {"stuck", "compensating", "retrying", "waiting", "completed"}
 
 
 async def drawn(data: Path) -> str:
     """The first screen, once the trouble is there and the minute has some shape."""
     app = Dashboard(data)
     async with app.run_test(size=SIZE) as pilot:
-        ends_at = time.monotonic() + PATIENCE_S
-        while not await asyncio.to_thread(is_in_trouble, data):
-            if time.monotonic() > ends_at:
-                raise SystemExit("there is not enough trouble for a picture")
-            await asyncio.sleep(0.5)
-        await asyncio.sleep(6)
+        await wait_until(lambda: is_in_trouble(data), "there is trouble", PATIENCE_S)
         await pilot.press("j", "j")
-        await asyncio.sleep(1.5)
+        page = app.screen
+        assert isinstance(page, SagasPage)
+        drawn = page.drawn
+        await wait_until(lambda: page.drawn > drawn + 2, "it is drawn")
         return app.export_screenshot(title="outboxd ui")
 
 

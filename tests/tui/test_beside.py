@@ -10,7 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+
+from tests.conftest import wait_until
 
 pytest.importorskip("textual_serve", reason="the dashboard for browsers needs the extra web")
 
@@ -24,6 +27,11 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def site(shop: Path) -> Iterator[int]:
     """``outboxd web`` on a port of its own."""
@@ -32,6 +40,7 @@ def site(shop: Path) -> Iterator[int]:
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     first = child.stdout.readline()
+    anyio.run(wait_until, lambda: listens(port), "it listens")
     assert f"http://127.0.0.1:{port}" in first
     assert "read-only" in first
     yield port

@@ -52,7 +52,7 @@ def _daemon(overview: Overview, width: int) -> list[Part]:
     if daemon.state == "down":
         return [("  ○ outboxd is not running", "bad"), ("  all here is at rest and safe", "dim")]
     parts: list[Part] = []
-    is_embedded = daemon.redis is None or daemon.redis.startswith("unix:")
+    is_embedded = daemon.redis is None or daemon.redis.endswith("/broker/sock")
     where = "embedded broker" if is_embedded else str(daemon.redis).split("?")[0]
     if daemon.broker.state == "down":
         down = since(daemon.broker.since, overview.at)
@@ -117,7 +117,7 @@ def cells(overview: Overview, flow: Flow | None, trends: Trends, now: datetime) 
     oldest = min((h.outbox_oldest_at for h in total if h.outbox_oldest_at), default=None)
     is_old = oldest is not None and (now - oldest).total_seconds() > OLD_OUTBOX_S
     retrying = sum(h.retrying for h in total)
-    in_hand = sum(h.running + h.waiting for h in total)
+    in_hand = sum(h.running + h.waiting + h.retrying + h.held for h in total)
     next_at = min((h.next_at for h in total if h.next_at), default=None)
     timers = sum(h.timers for h in flow.handled) if flow else 0
     letters_at = min((h.letters_oldest_at for h in total if h.letters_oldest_at), default=None)

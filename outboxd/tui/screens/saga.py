@@ -138,6 +138,7 @@ class SagaPage(Page):
         if self._is_new and history:
             self._is_new = False
             rows.action_jump(-1)
+            steps.scroll_end(animate=False)
         self._draw_below()
 
     def _draw_below(self) -> None:
