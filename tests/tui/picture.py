@@ -31,7 +31,7 @@ TROUBLE = Path(__file__).with_name("trouble.py")
 SIZE = (118, 33)
 ORDERS = 60
 PATIENCE_S = 60.0
-AGE_S = 12.0
+AGE_S = 17.0
 ZONES = ("N1", "E2", "ZZ", "W4")
 
 
@@ -40,6 +40,7 @@ def feed(folder: Path) -> Path:
     path = folder / "orders.jsonl"
     numbers = [n for n in range(10400, 10400 + ORDERS * 3) if n % 10 < 5][:ORDERS]
     numbers += [10477, 10467, 10497, 10487, 10416, 10426, 10435, 10415, 10428, 10448, 10489, 10519]
+    numbers += [10405, 10425, 10445, 10465, 10485]
     lines = [
         {"order_id": f"order-{n}", "cents": 1000 + n * 37 % 9000 + 9000 * (n % 10 == 9),
          "zone": ZONES[n % 4]}
@@ -81,7 +82,7 @@ async def drawn(data: Path) -> str:
     app = Dashboard(data)
     async with app.run_test(size=SIZE) as pilot:
         await wait_until(lambda: is_in_trouble(data), "there is trouble", PATIENCE_S)
-        await pilot.press("j", "j")
+        await pilot.press("j", "j", "j", "j")
         page = app.screen
         assert isinstance(page, SagasPage)
         drawn = page.drawn

@@ -69,6 +69,8 @@ async def fulfil(saga: Saga, order: PlaceOrder) -> None:
     )
     if digit(order.order_id) == 8:
         await saga.sleep("2h")
+    elif digit(order.order_id) < 5:
+        await saga.sleep(int(order.order_id[-4:]) * 7 % 41 / 3)
     await saga.call(BookCourier(order_id=order.order_id, zone=order.zone))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from outboxd import operate
+from outboxd.errors import OutboxdError
 from outboxd.monitor import SagaDetail, SagaRow
 from outboxd.store.control import Request
 
@@ -23,18 +24,10 @@ _RETRY = "outboxd saga retry "
 def retry(page: Page, detail: SagaDetail) -> None:
     """Moves a stuck saga: its letter is replayed, or its code runs again. Safe to repeat."""
     saga = detail.saga
-    data = page.dash.data
     letter = next((m.removeprefix(_REPLAY) for m in detail.moves if m.startswith(_REPLAY)), None)
     if letter is not None:
-        participant, _, n = letter.rpartition("/")
-        known = [(participant, int(n.removeprefix("d-")))] if participant else None
-
-        def replay() -> list[Request]:
-            if known is not None:
-                return operate.replay(data, known)
-            return operate.replay(data, [_found(page, letter)])
-
-        page.ask_for(f"replay of {letter}, which holds {saga.key}", replay, letters=known or [])
+        what = f"replay of {letter}, which holds {saga.key}"
+        page.run_worker(_replay_named(page, letter, what), group="acting")
     elif any(move.startswith(_RETRY) for move in detail.moves):
         _retry_code(page, saga)
     elif saga.ended_at is not None:
@@ -119,11 +112,14 @@ def resolve(page: Page, detail: SagaDetail) -> None:
     _asked(page, question, ask, f"resolution of {saga.key}")
 
 
-def _found(page: Page, letter: str) -> Letter:
-    from outboxd.monitor import Monitor
-
-    with Monitor(page.dash.data) as monitor:
-        return monitor.find_letter(letter)
+async def _replay_named(page: Page, name: str, what: str) -> None:
+    try:
+        letter = await page.dash.reader.ask(lambda monitor: monitor.find_letter(name))
+    except OutboxdError as error:
+        page.dash.say(f"✗ {error.message}", "bad")
+    else:
+        data = page.dash.data
+        page.ask_for(what, lambda: operate.replay(data, [letter]), letters=[letter])
 
 
 def cancel(page: Page, detail: SagaDetail) -> None:

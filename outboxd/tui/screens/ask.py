@@ -118,6 +118,8 @@ class Ask(ModalScreen[Answer | None]):
             [(self.question.title, "bad" if self.question.is_severe else "title")],
             [("esc: nothing is done", "dim")],
         )
+        for field in self.query(Input):
+            field.cursor_blink = False
         first = self.query("#choices") or self.query("#reason") or self.query("#no")
         first.first().focus()
         self._say_missing()

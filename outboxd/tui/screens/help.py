@@ -59,6 +59,7 @@ class HelpScreen(ModalScreen[str | None]):
             "lower case is safe, UPPER CASE changes something for good"
         )  # fmt: skip
         self.query_one("#title", Rule).put([("Keys", "title")], [(more, "dim")])
+        self.query_one(Input).cursor_blink = False
         self._fill("")
 
     @on(Input.Changed)

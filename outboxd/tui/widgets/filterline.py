@@ -63,6 +63,7 @@ class FilterLine(Input):
         super().__init__(
             placeholder=hint, suggester=Words(values), compact=True, select_on_focus=False
         )
+        self.cursor_blink = False
 
     def action_leave(self, is_cleared: bool) -> None:
         if is_cleared:
