@@ -13,7 +13,12 @@ _PRUNE = (
     f"DELETE FROM outboxd_journal WHERE saga IN ({_ENDED})",
     f"DELETE FROM outboxd_undo WHERE saga IN ({_ENDED})",
     f"DELETE FROM outboxd_saga WHERE id IN ({_ENDED})",
-    "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ? LIMIT ?)",
+    # A call that has started a saga is remembered as long as that saga is: its undo may still come.
+    (
+        "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ? AND NOT "
+        "(state = 'started' AND EXISTS (SELECT 1 FROM outboxd_saga s "
+        "WHERE s.id = json_extract(outboxd_fence.result, '$'))) LIMIT ?)"
+    ),
     (
         "DELETE FROM outboxd_seen WHERE (source, id) IN "
         "(SELECT source, id FROM outboxd_seen WHERE at < ? LIMIT ?)"

@@ -443,6 +443,20 @@ def test_what_is_old_and_finished_is_removed_and_nothing_else(connection: Connec
     assert retention.prune(connection, AT) == 0
 
 
+def test_a_call_is_remembered_as_long_as_the_saga_it_has_started(connection: Connection) -> None:
+    """However long that runs: its undo would else be told that the step never came."""
+    add_saga(connection, saga_row(id="desk/trip/1"))
+    fence.put(connection, "long", "started", AT - 10, b'"desk/trip/1"')
+    fence.put(connection, "gone", "started", AT - 10, b'"desk/trip/2"')
+    fence.put(connection, "older", "started", AT - 10)
+    assert retention.prune(connection, AT) == 2
+    assert fence.get(connection, "long") is not None
+    connection.execute("UPDATE outboxd_saga SET ended_at = ?", (AT - 5,))
+    retention.prune(connection, AT)
+    retention.prune(connection, AT)
+    assert fence.get(connection, "long") is None
+
+
 def test_attempts_are_kept_for_what_is_not_over(connection: Connection) -> None:
     inbox.add(connection, held(id="retrying"))
     dead.add(connection, letter(id="dead"))
