@@ -10,7 +10,7 @@ from outboxd import book
 from outboxd.errors import CodeChanged, OutboxdError
 from outboxd.message import decode_data, decode_envelope
 from outboxd.registry import Registry
-from outboxd.saga import Call, Instance, Saga, Step, check
+from outboxd.saga import Call, Instance, Saga, Start, Step, check
 from outboxd.store import journal
 
 from .waiting import waits_at
@@ -46,7 +46,7 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
             if not isinstance(moved, Step):
                 raise CodeChanged(record.pos, f"{record.kind} {record.name}", "the end")
             check(moved, record.pos, record.kind, record.name, record.mark)
-            if isinstance(moved.action, Call):
+            if isinstance(moved.action, (Call, Start)):
                 found.append(_made(moved, moved.action, saga_id, record.error))
             if record.error is not None:
                 moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
@@ -65,7 +65,7 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     return found
 
 
-def _made(step: Step, call: Call, saga_id: str, error: Exception | None) -> MadeCall:
+def _made(step: Step, call: Call | Start, saga_id: str, error: Exception | None) -> MadeCall:
     return MadeCall(
         step.pos,
         step.name,
