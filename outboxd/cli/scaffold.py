@@ -110,52 +110,51 @@ def unbook(tx: Tx, cmd: Unbook$title) -> None:
 
 @$name.invariant("no more is booked than the limit", when="idle")
 def within_limit(db: Db) -> Iterable[str]:
-    """`outboxd audit` and `outboxd run --until-idle` check it; yields a sentence per violation."""
+    """`outboxd prove` and `outboxd audit` check it, and each test; yields a sentence each."""
     total = db.value("SELECT SUM(amount) FROM booking WHERE state <> 'undone'") or 0
     if total > LIMIT:
         yield f"{total} is booked, the limit is {LIMIT}"
+
+
+$name.example(Start$title(id="a", amount=60))  # what `outboxd prove` starts with
 '''
 
-TEST = '''"""$title, run over an in-memory broker: pytest $place"""
+TEST = '''"""$title in a simulation, with whatever should go wrong: pytest $place"""
 
-import pytest
+from outboxd.testing import simulated
 
-from outboxd import Rejected
-from outboxd.testing import running
-
-from . import $name, within_limit
-from .messages import Start$title
-
-pytestmark = pytest.mark.anyio
+from . import $name
+from .messages import $tested
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def test_what_is_booked_is_final_and_counted() -> None:
+    with simulated($name) as sim:
+        first = sim.send(Start$title(id="a", amount=60))
+        assert first.result == 60
+        again = sim.send(Start$title(id="a", amount=60))
+        assert again.result == 60  # the same saga: nothing was booked twice
+        assert sim.rows("$name", "SELECT * FROM booking") == [("a", 60, "final")]
+        assert sim.sent(${title}Booked) == [${title}Booked(id="a", amount=60)]
 
 
-async def test_what_is_booked_is_final_and_counted() -> None:
-    async with running($name) as harness:
-        first = await harness.start(Start$title(id="a", amount=60))
-        assert await first.result() == 60
-        again = await harness.start(Start$title(id="a", amount=60))
-        assert await again.result() == 60  # the same saga: nothing was booked twice
-        rows = await harness.rows("$name", "SELECT * FROM booking")
-        assert rows == [("a", 60, "final")]
+def test_what_is_over_the_limit_is_undone() -> None:
+    with simulated($name) as sim:
+        sim.send(Start$title(id="a", amount=60))
+        second = sim.send(Start$title(id="b", amount=50))
+        assert second.state == "compensated"
+        assert second.reason == "that would be 110 in all, the limit is 100"
+        assert second.undone == ["Unbook$title"]
+        states = sim.rows("$name", "SELECT state FROM booking ORDER BY id")
+        assert states == [("final",), ("undone",)]
 
 
-async def test_what_is_over_the_limit_is_undone() -> None:
-    async with running($name) as harness:
-        await (await harness.start(Start$title(id="a", amount=60))).result()
-        second = await harness.start(Start$title(id="b", amount=50))
-        with pytest.raises(Rejected, match="the limit is 100"):
-            await second.result()
-        states = await harness.column("$name", "SELECT state FROM booking ORDER BY id")
-        assert states == ["final", "undone"]
-
-
-def test_the_invariant_is_stated() -> None:
-    assert [spec.fn for spec in $name.invariants] == [within_limit]
+def test_a_process_killed_in_the_middle_books_once() -> None:
+    with simulated($name) as sim:
+        sim.crash_at("after commit", Book$title)
+        saga = sim.send(Start$title(id="a", amount=60))
+        sim.run()
+        assert saga.result == 60
+        assert len(sim.handled(Book$title)) == 1
 '''
 
 FILES = {"messages.py": MESSAGES, "__init__.py": PLUGIN, "test_{name}.py": TEST}
@@ -171,10 +170,14 @@ def create(name: str, parent: Path) -> list[Path]:
     if folder.exists() or folder.with_suffix(".py").exists():
         raise Refused(f"{folder} is there already", hint="give another name, or remove it first")
     title = title_of(name)
-    types = ", ".join(
-        sorted([f"{w}{title}" for w in ("Book", "Start", "Unbook")] + [f"{title}Booked"])
-    )
-    values = {"name": name, "title": title, "types": types, "place": str(folder)}
+    tested = sorted([f"Book{title}", f"Start{title}", f"{title}Booked"])
+    values = {
+        "name": name,
+        "title": title,
+        "types": ", ".join(sorted([*tested, f"Unbook{title}"])),
+        "tested": ", ".join(tested),
+        "place": str(folder),
+    }
     written = []
     try:
         folder.mkdir(parents=True)

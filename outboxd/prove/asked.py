@@ -27,12 +27,12 @@ class TypeNames:
         self._registry = registry
 
     def known(self, kind: type[Message] | str) -> str:
-        """A message type that the hosted participants know."""
+        """A message type; given by name, one that the hosted participants handle or send."""
         name = kind if isinstance(kind, str) else kind.__name__
         found = self._registry.messages.get(name)
-        if found is None:
+        if found is None and isinstance(kind, str):
             raise ConfigError(f"no participant here knows {name}{_meant(name, self._all())}")
-        if not isinstance(kind, str) and found is not kind:
+        if found is not None and not isinstance(kind, str) and found is not kind:
             raise ConfigError(
                 f"{name} of {kind.__module__} is not the one of {found.__module__}, which is hosted"
             )
@@ -42,11 +42,9 @@ class TypeNames:
         """A message type for which a hosted participant has a handler."""
         name = self.known(kind)
         if not any(type_name == name for _, type_name in self._registry.handlers):
-            what = "starts a saga, which" if self._starts(name) else "has no handler here, so it"
+            what = "starts a saga, and" if self._starts(name) else "has no handler here:"
             handled = sorted({type_name for _, type_name in self._registry.handlers})
-            raise ConfigError(
-                f"{name} {what} is not handled; there are handlers for {', '.join(handled)}"
-            )
+            raise ConfigError(f"{name} {what} there are handlers for {', '.join(handled)}")
         return name
 
     def takers(self, name: str) -> list[str]:

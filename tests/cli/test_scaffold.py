@@ -37,6 +37,9 @@ def test_a_new_plugin_passes_its_own_test_and_the_check(
     )
     assert tested.returncode == 0, tested.stdout
     assert "3 passed" in tested.stdout
+    proved = outboxd("prove", "--faults", "1", "--random", "0")
+    assert proved.returncode == 0, proved.stdout
+    assert "everything holds" in proved.stdout
 
 
 def test_two_new_plugins_live_side_by_side(workplace: Path, outboxd: Process) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from outboxd import Participant, Unrecoverable
+from outboxd import Command, Participant, Unrecoverable
 from outboxd.errors import ConfigError, NotFound, Refused
 from outboxd.testing import Simulation, simulated
 from plugins.inventory import inventory
@@ -27,6 +27,10 @@ from plugins.shipping.courier import NotServed
 from plugins.shipping.messages import CancelShipment, ScheduleShipment
 
 SHOP = (orders, payments, inventory, shipping, notifications)
+
+
+class Stranger(Command[None], to="nobody"):
+    """Nobody here knows it."""
 
 
 def an_order(order_id: str = "1", cents: int = 1500, sku: str = "mug") -> PlaceOrder:
@@ -346,8 +350,12 @@ def test_unknown_names_are_told_with_the_nearest(shop: Simulation) -> None:
         shop.fail_next("AuthorisePayment")
     with pytest.raises(ConfigError, match="no participant 'payment' is hosted here; did you mean"):
         shop.rows("payment", "SELECT 1")
-    with pytest.raises(ConfigError, match="PlaceOrder starts a saga, which is not handled"):
+    with pytest.raises(ConfigError, match="PlaceOrder starts a saga, and there are handlers"):
         shop.fail_next(PlaceOrder)
+    with pytest.raises(ConfigError, match="Stranger has no handler here: there are handlers for"):
+        shop.fail_next(Stranger)
+    with pytest.raises(ConfigError, match="no participant here takes Stranger"):
+        shop.send(Stranger())
     with pytest.raises(ConfigError, match="'before lunch' is no point to crash at"):
         shop.crash_at("before lunch", "orders")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="write it as payments/d-1"):
