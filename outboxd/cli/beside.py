@@ -80,6 +80,9 @@ def _shown(child: subprocess.Popen[bytes], data: Path, output: Path) -> int:
         left = show(data, read_only=False, is_plain=False, is_parent=True)
     except SystemExit:
         left = "stop"
+    except exits.Stop:  # the traceback is on the screen; the work need not end with the view
+        click.echo("the dashboard failed", err=True)
+        left = "view"
     if left == "view" and child.poll() is None:
         click.echo("outboxd goes on in this terminal; Ctrl-C stops it", err=True)
         _wait(child)

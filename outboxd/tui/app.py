@@ -20,7 +20,7 @@ from outboxd.store.control import Request
 from .look import DARK, LIGHT, THEMES, Plain, Tones
 from .operation import Operation, progress
 from .palette import Actions
-from .refresh import LEAST_S, POLL_S, SECONDS, TICK_S, Reader, Trends
+from .refresh import LEAST_S, POLL_S, REST, SECONDS, TICK_S, Reader, Trends
 from .screens.dead import DeadPage
 from .screens.flow import FlowPage
 from .screens.help import HelpScreen
@@ -114,18 +114,20 @@ class Dashboard(App[str]):
         self._wake.set()
 
     async def _keep_fresh(self) -> None:
-        drawn_at = 0.0
+        drawn_at = took_s = 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
             is_asked = self._wake.is_set()
             self._wake.clear()
             since_s = self.clock_s - drawn_at
-            if not is_asked and (self.is_frozen or since_s < LEAST_S):
+            if not is_asked and (self.is_frozen or since_s < max(LEAST_S, took_s * REST)):
                 continue
             if is_asked or since_s >= TICK_S or await self._has_changed():
-                drawn_at = self.clock_s
+                started = self.clock_s
                 await self.look()
+                drawn_at = self.clock_s
+                took_s = drawn_at - started
 
     @property
     def clock_s(self) -> float:

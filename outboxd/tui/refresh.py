@@ -26,6 +26,9 @@ TICK_S = 1.0
 LEAST_S = 0.5
 """Between two drawings while everything changes: more often costs a core and shows no more."""
 
+REST = 4
+"""A look that took long is followed by so many times its length of rest."""
+
 SECONDS = 60
 
 

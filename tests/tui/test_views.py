@@ -11,6 +11,7 @@ from textual.widgets import OptionList
 from outboxd.tui import keys, text
 from outboxd.tui.look import DARK, LIGHT, Plain
 from outboxd.tui.widgets.filterline import completed
+from tests.cli import filling
 from tests.cli.filling import store
 
 from .conftest import Desk, Opened
@@ -214,3 +215,37 @@ def test_plain_characters_are_as_wide_as_glyphs() -> None:
     [plain] = Plain().apply([Segment("✗ ↻ ▁▂█ …")], Color.parse("black"))
     assert plain.text.isascii()
     assert len(plain.text) == len("✗ ↻ ▁▂█ …")
+
+
+async def test_a_lost_broker_is_told_and_that_the_work_is_safe(shop: Path, opened: Opened) -> None:
+    lost = {"state": "down", "since": filling.NOW - 12, "error": "connection refused"}
+    with filling.daemon(shop, broker=lost):
+        async with opened(shop) as desk:
+            assert "broker down 12s" in desk.text("#status")
+            assert "safe in the outbox" in desk.text("#status")
+            await opens(desk, "3", "flow")
+            assert "connection refused" in desk.text("#disk")
+
+
+async def test_tabs_health_and_footer_can_be_clicked(shop: Path, opened: Opened) -> None:
+    async with opened(shop) as desk:
+        strip = desk.app.screen.query_one("#strip")
+        await desk.pilot.click(strip, offset=(75, 1))
+        await desk.sees(lambda: desk.page.name_ == "dead", "DEAD opens the letters")
+        await desk.settles()
+        await desk.pilot.click("#tabs", offset=(4, 0))
+        await desk.sees(lambda: desk.page.name_ == "sagas", "the tab opens the sagas")
+        await desk.settles()
+        await desk.pilot.click("#sagas", offset=(10, 3))
+        assert desk.rows("#sagas").key == "orders/fulfil/10519"
+        await desk.pilot.click("#footer", offset=(3, 0))
+        await desk.sees(lambda: desk.page.name_ == "saga", "Open opens it")
+
+
+@pytest.mark.parametrize("size", [(40, 10), (60, 16), (300, 90)])
+async def test_any_size_is_drawn(shop: Path, opened: Opened, size: tuple[int, int]) -> None:
+    async with opened(shop, size=size) as desk:
+        for key in ("2", "3", "4", "5", "1", "enter"):
+            await desk.press(key)
+            await desk.settles()
+        assert desk.page.name_ == "saga"

@@ -122,7 +122,7 @@ class Ask(ModalScreen[Answer | None]):
             field.cursor_blink = False
         first = self.query("#choices") or self.query("#reason") or self.query("#no")
         first.first().focus()
-        self._say_missing()
+        self._rechosen()
 
     # What is chosen.
 
@@ -171,6 +171,9 @@ class Ask(ModalScreen[Answer | None]):
         chosen = self._chosen
         if chosen is not None and chosen.has_number:
             verb = f"{verb} {self._number}"
+        for field in self.query("#number"):
+            assert field.parent is not None
+            field.parent.display = chosen is not None and chosen.has_number
         self.query_one("#yes", Button).label = f"{verb}  y"
         self._say_missing()
 
