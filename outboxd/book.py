@@ -8,18 +8,22 @@ is forgotten here.
 from __future__ import annotations
 
 import copy
+import functools
 import typing
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from . import replay
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
 from .message import Undecodable, decode_data, decode_envelope, reply_type
 from .registry import Registry
 from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
+from .steps import Action, Receive
 from .store import journal
 from .store.connection import Connection
 from .store.journal import CallRow, JournalRow, SagaRow
@@ -140,8 +144,7 @@ class Book:
             batch.wake_by(call.due_at)
 
     def save_call(self, batch: Batch, call: CallRow) -> None:
-        values = (call.due_at, call.sent_at, call.repeats, call.saga, call.pos)
-        batch.defer(call.saga, journal.SAVE_CALL, values)
+        batch.defer(call.saga, journal.SAVE_CALL, journal.call_changes(call))
         if call.due_at is not None:
             batch.wake_by(call.due_at)
 
@@ -221,12 +224,12 @@ def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[Journ
 
 
 def _replay(instance: Instance, started_at: float, rows: list[JournalRow]) -> None:
-    recorded, open_step = _recorded(rows)
-    moved = driver.replay(instance, started_at, recorded, _decoded)
-    if open_step is not None:
-        if not isinstance(moved, Step):
-            raise CodeChanged(open_step.pos, f"{open_step.kind} {open_step.name}", "the end")
-        driver.check(moved, open_step.pos, open_step.kind, open_step.name, open_step.mark)
+    recorded, begun = _recorded(rows)
+    driver.replay(instance, started_at, recorded, _decoded)
+    for row in begun.values():
+        replay.asked_at(instance, row.pos, row.kind, row.name, row.mark)
+    if begun and (new := instance.open.keys() - begun.keys()):
+        raise CodeChanged(min(new), "no such step", replay.said(instance))
 
 
 def undo_id(saga_id: str, pos: int) -> str:
@@ -234,9 +237,14 @@ def undo_id(saga_id: str, pos: int) -> str:
     return f"{saga_id}#{pos}~undo"
 
 
-_BEGINNINGS = ("call", "join", "sleep")
+DROPPED = "dropped"
+"""Of a step in the journal: what it stood beside has ended, and nobody waits for it any more."""
+
+_BEGINNINGS = ("call", "join", "sleep", "until", "receive")
 _AT_ONCE = {"run": "run", "sent": "send", "published": "publish", "started": "start"}
-_ENDS = {"ok", "skipped", "rejected", "timed_out", "failed", "cancelled", "woke", *_AT_ONCE}
+_ENDS = {"ok", "skipped", "rejected", "timed_out", "failed", "cancelled", "woke", "received"} | {
+    *_AT_ONCE
+}
 
 
 class _Skipped(msgspec.Struct, frozen=True):
@@ -254,16 +262,18 @@ def is_step(row: JournalRow) -> bool:
     return row.kind in _BEGINNINGS or row.kind in _ENDS
 
 
-def _recorded(rows: list[JournalRow]) -> tuple[list[Recorded], JournalRow | None]:
-    """The finished steps of a journal, and the one that is still open."""
+def _recorded(rows: list[JournalRow]) -> tuple[list[Recorded], dict[int, JournalRow]]:
+    """The steps of a journal in the order in which they ended, and those that are still open."""
     finished: list[Recorded] = []
-    begun: JournalRow | None = None
+    begun: dict[int, JournalRow] = {}
     for row in rows:
         if row.kind in _BEGINNINGS:
-            begun = row
+            begun[row.pos] = row
+        elif row.kind == DROPPED:
+            begun.pop(row.pos, None)
         elif row.kind in _ENDS:
-            kind = _AT_ONCE.get(row.kind) or (begun.kind if begun is not None else "call")
-            begun = None
+            opened = begun.pop(row.pos, None)
+            kind = _AT_ONCE.get(row.kind) or (opened.kind if opened is not None else "call")
             finished.append(
                 Recorded(
                     row.pos,
@@ -272,14 +282,14 @@ def _recorded(rows: list[JournalRow]) -> tuple[list[Recorded], JournalRow | None
                     row.mark,
                     row.at,
                     value=row.data if row.kind != "skipped" else _Skipped.value_of(row.data),
-                    error=_error_of(row),
+                    error=_error_of(row, kind),
                     may_have_run=row.kind in ("timed_out", "failed", "cancelled", "skipped"),
                 )
             )
     return finished, begun
 
 
-def _error_of(row: JournalRow) -> SagaEnd | None:
+def _error_of(row: JournalRow, step: str) -> SagaEnd | None:
     if row.kind not in ("rejected", "timed_out", "failed", "cancelled"):
         return None
     said = msgspec.json.decode(row.data or b"{}")
@@ -288,11 +298,34 @@ def _error_of(row: JournalRow) -> SagaEnd | None:
         case "rejected":
             return Rejected(reason, row.name)
         case "timed_out":
-            return TimedOut(row.name, said.get("span_s", 0.0))
+            return timed_out(step, row.name, said.get("span_s", 0.0))
         case "failed":
             return CallFailed(reason, row.name)
         case _:
             return Cancelled(reason)
+
+
+def timed_out(step: str, name: str, span_s: float) -> TimedOut:
+    """What a call or a receive raises when its time is over."""
+    return TimedOut(name, span_s, "came" if step == "receive" else "was answered")
+
+
+@functools.cache
+def _returned(fn: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(fn).get("return", Any)
+
+
+def answer_of(action: Action) -> Any:
+    """The type of what a step is answered with."""
+    match action:
+        case Call(command=command) | Join(command=command):
+            return reply_type(type(command))
+        case Run(fn=fn):
+            return _returned(fn)
+        case Receive(message=message):
+            return message
+        case _:
+            return None
 
 
 def _decoded(step: Step, data: bytes) -> Any:
@@ -300,15 +333,10 @@ def _decoded(step: Step, data: bytes) -> Any:
 
     Raises CodeChanged if the code now wants another type of it.
     """
-    match step.action:
-        case Call(command=command) | Join(command=command):
-            wanted = reply_type(type(command))
-        case Run(fn=fn):
-            wanted = typing.get_type_hints(fn).get("return", Any)
-        case _:
-            return None
+    if not isinstance(step.action, (Call, Join, Run, Receive)):
+        return None
     try:
-        return decode_data(data, wanted)
+        return decode_data(data, answer_of(step.action))
     except Undecodable as err:
         recorded = f"{step.kind} {step.name} with the result {driver.shown(bytes(data))}"
         raise CodeChanged(step.pos, recorded, str(err)) from err

@@ -12,19 +12,17 @@ from typing import Any
 
 import msgspec
 
-from . import asking, standing
+from . import asking, standing, waits
 from .batch import Batch
-from .book import Book, Live
+from .book import Book, Live, answer_of, timed_out
 from .ending import Ending
 from .errors import (
     CallFailed,
     Cancelled,
-    CodeChanged,
     Reject,
     Rejected,
     SagaEnd,
     SagaMisuse,
-    TimedOut,
 )
 from .message import (
     Envelope,
@@ -34,25 +32,26 @@ from .message import (
     key_of,
     reply_type,
 )
+from .pending import WAITS
 from .registry import Registry, SagaKind
 from .retry import PATIENT, PATIENT_BUDGET_S
 from .saga import (
     Call,
     Instance,
-    Join,
     Moved,
     Publish,
     Returned,
     Run,
     Saga,
     Send,
-    Sleep,
     Start,
     Step,
+    Steps,
     Undo,
 )
-from .store import journal, timers
+from .store import journal
 from .store.journal import CallRow, SagaRow
+from .waits import Waits
 
 TOLD = {"send": "sent", "publish": "published", "start": "started"}
 """What is told without waiting, and how the journal says that it was."""
@@ -69,6 +68,7 @@ class Conductor:
         self.name = participant
         self.book = Book(participant, registry)
         self.ending = Ending(self.book)
+        self.waits = Waits(self.book, self.ending)
         self._registry = registry
 
     def id_of(self, kind: SagaKind, key: str, round_: int = 1) -> str:
@@ -187,14 +187,15 @@ class Conductor:
             case "replaying":
                 self._on_replay(batch, live, call)
                 return
-        standing.unstick(self, batch, live, "letter", "forward")
+        standing.free(self, batch, live, call)
         match envelope.outcome:
             case "ok":
                 self._on_answer(batch, live, call, bytes(envelope.data))
             case "rejected":
                 self._on_rejection(batch, live, call, _reason(envelope))
             case _ if live.row.is_forward:
-                standing.stick(self, batch, live, "forward", f"{call.name}: {_reason(envelope)}")
+                detail = f"{call.name}: {_reason(envelope)}"
+                standing.stick(self, batch, live, "forward", detail, call)
             case _:
                 reason = _reason(envelope) or "its dead letter was discarded"
                 self.throw(batch, live, call, CallFailed(reason, call.name), "failed", True)
@@ -207,14 +208,13 @@ class Conductor:
         call = live.calls.get(envelope.call or 0)
         if call is None or call.due_at is not None:
             return  # answered, or given a new deadline in the meantime
-        if call.name == timers.SLEEP:
-            instance = self.book.instance(batch, live)
-            self._close_step(batch, live, call, instance, "woke", b"null")
-            self._drive(batch, live, instance, instance.resume(batch.now, None))
-        elif live.row.is_forward:
+        if call.is_timer:
+            self._resume(batch, live, call, "woke", b"null", None)
+        elif live.row.is_forward and call.is_call:
             self.repeat(batch, live, call)
         else:
-            self.throw(batch, live, call, TimedOut(call.name, call.span_s), "timed_out", True)
+            error = timed_out(call.kind, call.name, call.span_s)
+            self.throw(batch, live, call, error, "timed_out", True)
 
     def fire(self, batch: Batch, saga_id: str, pos: int) -> bool:
         """A due time came: taken back here, so that it comes once. False if it is no longer due."""
@@ -227,31 +227,43 @@ class Conductor:
         return True
 
     def _on_answer(self, batch: Batch, live: Live, call: CallRow, data: bytes) -> None:
+        asked = waits.call_of(self.book.instance(batch, live), call)
+        value = decode_data(data, reply_type(type(asked.command)))
+        self._resume(batch, live, call, "ok", data, value)
+
+    def _resume(
+        self,
+        batch: Batch,
+        live: Live,
+        call: CallRow,
+        kind: str,
+        data: bytes,
+        value: Any,
+        *,
+        was_done: bool = True,
+    ) -> None:
+        """Ends a step with a value."""
         instance = self.book.instance(batch, live)
-        step = _waiting_call(instance, call.pos)
-        value = decode_data(data, reply_type(type(step.command)))
-        self._close_step(batch, live, call, instance, "ok", data)
-        self._drive(batch, live, instance, instance.resume(batch.now, value))
+        self.waits.close(batch, live, waits.step_of(instance, call), kind, data)
+        moved = instance.resume(batch.now, value, was_done=was_done, pos=call.pos)
+        self._go_on(batch, live, instance, moved)
 
     def skip(self, batch: Batch, live: Live, call: CallRow, data: bytes, by: standing.By) -> None:
         """An operator answers a step with ``data``; a call is closed, so that it never runs late.
 
         Raises Undecodable if that is not what the step is answered with.
         """
-        instance = self.book.instance(batch, live)
-        value = None
-        if call.name == timers.SLEEP:
-            decode_data(data, None)
-        else:
-            value = decode_data(data, reply_type(type(_waiting_call(instance, call.pos).command)))
+        action = waits.step_of(self.book.instance(batch, live), call).action
+        value = decode_data(data, answer_of(action))
+        if call.is_call:
             self.ending.close(batch, live, call)
         said = encode({"value": msgspec.Raw(data), "who": by.who, "reason": by.reason})
-        self._close_step(batch, live, call, instance, "skipped", said)
-        self._drive(batch, live, instance, instance.resume(batch.now, value, was_done=False))
+        self._resume(batch, live, call, "skipped", said, value, was_done=False)
 
     def _on_rejection(self, batch: Batch, live: Live, call: CallRow, reason: str) -> None:
         if live.row.is_forward:
-            standing.stick(self, batch, live, "forward", f"{call.name} was rejected: {reason}")
+            detail = f"{call.name} was rejected: {reason}"
+            standing.stick(self, batch, live, "forward", detail, call)
         else:
             self.throw(batch, live, call, Rejected(reason, call.name), "rejected", False)
 
@@ -269,14 +281,15 @@ class Conductor:
         elif call.on_dead == "fail" and not live.row.is_forward:
             self.throw(batch, live, call, CallFailed(reason, call.name), "failed", True)
         else:
-            standing.unstick(self, batch, live, "letter")
-            standing.stick(self, batch, live, "letter", reason)
+            standing.free(self, batch, live, call)
+            standing.stick(self, batch, live, "letter", reason, call)
 
     def _on_replay(self, batch: Batch, live: Live, call: CallRow) -> None:
         """Somebody replays the letter that held the saga: the call has its whole time again."""
-        standing.unstick(self, batch, live, "letter")
-        call.due_at = batch.now + call.span_s
-        self.book.save_call(batch, call)
+        standing.free(self, batch, live, call)
+        if live.row.state != "stuck":
+            call.due_at = batch.now + call.span_s
+            self.book.save_call(batch, call)
         self.book.journal(batch, live, "resumed", call.pos, call.name)
         self.book.save(batch, live)
 
@@ -309,27 +322,51 @@ class Conductor:
     ) -> None:
         """Ends a step with an error; what may have run is closed at once, caught or not."""
         instance = self.book.instance(batch, live)
-        step = instance.waiting
-        if step is None or step.pos != call.pos:
-            raise CodeChanged(call.pos, call.name, "another step")
+        step = waits.step_of(instance, call)
+        self._close_failed(batch, live, call, step, error, kind, may_have_run)
+        moved = instance.throw(batch.now, error, may_have_run=may_have_run, pos=call.pos)
+        self._go_on(batch, live, instance, moved)
+
+    def cancel(self, batch: Batch, live: Live, error: Cancelled) -> None:
+        """Ends all that the saga waits for; the journal has the error at the first of it."""
+        instance = self.book.instance(batch, live)
+        steps = [waits.step_of(instance, call) for call in live.calls.values()]
+        first = live.calls[steps[0].pos]
+        self._close_failed(batch, live, first, steps[0], error, "cancelled", True)
+        self._go_on(batch, live, instance, instance.cancel(batch.now, error))
+
+    def _close_failed(
+        self,
+        batch: Batch,
+        live: Live,
+        call: CallRow,
+        step: Step,
+        error: SagaEnd,
+        kind: str,
+        may_have_run: bool,
+    ) -> None:
         data = encode({"reason": _bare(error), "span_s": call.span_s})
-        self._close_step(batch, live, call, instance, kind, data)
+        self.waits.close(batch, live, step, kind, data)
         if may_have_run and isinstance(step.action, Call):
             self.ending.ask(batch, live, Undo(step.pos, step.action))
-        moved = instance.throw(batch.now, error, may_have_run=may_have_run)
+
+    def _go_on(self, batch: Batch, live: Live, instance: Instance, moved: Moved) -> None:
+        """A step has ended; with it may those have that stood beside it, and what they held."""
+        self.waits.drop(batch, live, instance.dropped)
+        standing.unstick(self, batch, live, "letter", "forward")
         self._drive(batch, live, instance, moved)
 
     def repeat(self, batch: Batch, live: Live, call: CallRow) -> None:
         """Past the point of no return: the same message again, under the same id."""
         if batch.now - call.sent_at >= PATIENT_BUDGET_S:
             detail = f"{call.name} was not answered for a day"
-            standing.stick(self, batch, live, "forward", detail)
+            standing.stick(self, batch, live, "forward", detail, call)
             return
-        step = _waiting_call(self.book.instance(batch, live), call.pos)
+        asked = waits.call_of(self.book.instance(batch, live), call)
         call.repeats += 1
         call.due_at = batch.now + call.span_s + PATIENT.ceiling_s(call.repeats)
         self.book.save_call(batch, call)
-        asking.call(batch, live.row.id, call.pos, step, call.due_at)
+        asking.call(batch, live.row.id, call.pos, asked, call.due_at)
         self.book.journal(batch, live, "repeated", call.pos, call.name)
         self.book.save(batch, live)
 
@@ -337,28 +374,30 @@ class Conductor:
 
     def _drive(self, batch: Batch, live: Live, instance: Instance, moved: Moved) -> None:
         """Does what the code asks for until it has to wait or comes to its end."""
-        while isinstance(moved, Step):
-            match moved.action:
-                case Call() | Join() as call:
-                    self._call(batch, live, instance, moved, call)
-                    return
-                case Sleep(span_s=span_s):
-                    self._sleep(batch, live, instance, moved, span_s)
-                    return
-                case Run(fn=fn, args=args, kwargs=kwargs):
-                    value = self.ending.run(batch, live, moved.pos, fn, args, kwargs)
-                    self.book.journal_step(batch, live, "run", moved, encode(value))
-                    moved = instance.resume(batch.now, value)
-                case Send() | Publish() | Start() as action:
-                    self.ending.tell(batch, live, moved.pos, action)
-                    self.book.journal_step(batch, live, TOLD[moved.kind], moved, b"null")
-                    moved = instance.resume(batch.now, None)
+        while isinstance(moved, Step) and not isinstance(moved.action, WAITS):
+            moved = self._at_once(batch, live, instance, moved)
+        if isinstance(moved, (Step, Steps)):
+            steps = (moved,) if isinstance(moved, Step) else moved.steps
+            self.waits.begin(batch, live, instance, steps)
+            return
         live.row.is_forward = int(instance.saga.is_forward_only)
         if isinstance(moved, Returned):
             live.row.result, live.row.ending = encode(moved.value), "completed"
             self.ending.end_if_answered(batch, live)
         else:
             self._unwound(batch, live, moved.error)
+
+    def _at_once(self, batch: Batch, live: Live, instance: Instance, step: Step) -> Moved:
+        """Does what nobody has to wait for."""
+        value = None
+        match step.action:
+            case Run(fn=fn, args=args, kwargs=kwargs):
+                value = self.ending.run(batch, live, step.pos, fn, args, kwargs)
+                self.book.journal_step(batch, live, "run", step, encode(value))
+            case Send() | Publish() | Start() as action:
+                self.ending.tell(batch, live, step.pos, action)
+                self.book.journal_step(batch, live, TOLD[step.kind], step, b"null")
+        return instance.resume(batch.now, value)
 
     def _unwound(self, batch: Batch, live: Live, error: SagaEnd) -> None:
         if live.row.is_forward:
@@ -368,77 +407,11 @@ class Conductor:
         self.book.become(live, "compensating")
         self.ending.unwind(batch, live)
 
-    def _call(
-        self, batch: Batch, live: Live, instance: Instance, step: Step, call: Call | Join
-    ) -> None:
-        due_at = batch.now + call.timeout_s
-        message_id = asking.call(batch, live.row.id, step.pos, call, due_at)
-        to = call.command.__outboxd__.to or ""
-        self._wait(batch, live, instance, step, message_id, to, call.timeout_s, call)
-
-    def _sleep(
-        self, batch: Batch, live: Live, instance: Instance, step: Step, span_s: float
-    ) -> None:
-        message_id = asking.message_id(live.row.id, step.pos)
-        self._wait(batch, live, instance, step, message_id, "", span_s, None)
-
-    def _wait(
-        self,
-        batch: Batch,
-        live: Live,
-        instance: Instance,
-        step: Step,
-        message_id: str,
-        to: str,
-        span_s: float,
-        call: Call | Join | None,
-    ) -> None:
-        """The saga waits, with a deadline."""
-        self.book.journal_step(batch, live, step.kind, step, None)
-        self.book.open_call(
-            batch,
-            live,
-            CallRow(
-                saga=live.row.id,
-                pos=step.pos,
-                id=message_id,
-                name=timers.SLEEP if call is None else step.name,
-                to_name=to,
-                sent_at=batch.now,
-                span_s=span_s,
-                due_at=batch.now + span_s,
-                strict=1 if call is None else int(call.strict),
-                on_dead="hold" if call is None else call.on_dead,
-                repeats=0,
-            ),
-        )
-        live.row.is_forward = int(instance.saga.is_forward_only)
-        live.row.step = step.name if call is not None else f"sleep {step.name}"
-        live.row.detail = None
-        self.book.save(batch, live)
-
-    def _close_step(
-        self, batch: Batch, live: Live, call: CallRow, instance: Instance, kind: str, data: bytes
-    ) -> None:
-        step = instance.waiting
-        if step is None:
-            raise CodeChanged(call.pos, call.name, "the end")
-        self.book.close_call(batch, live, call.pos)
-        self.book.journal_step(batch, live, kind, step, data)
-
     def _live(self, batch: Batch, envelope: Envelope) -> Live | None:
         live = self.book.find(batch, envelope.correlationid or "")
         if live is not None and live.row.stuck in ("bug", "code changed"):
             raise Parked(live.row.id)
         return live
-
-
-def _waiting_call(instance: Instance, pos: int) -> Call | Join:
-    step = instance.waiting
-    if step is None or step.pos != pos or not isinstance(step.action, (Call, Join)):
-        asked = "the end" if step is None else f"{step.kind} {step.name} (step {step.pos})"
-        raise CodeChanged(pos, "a call", asked)
-    return step.action
 
 
 def _reason(envelope: Envelope) -> str:

@@ -91,8 +91,11 @@ class Rejected(SagaEnd):
 class TimedOut(SagaEnd):
     """No answer before the deadline: the outcome is unknown, and the call has been closed."""
 
-    def __init__(self, command: str = "", timeout_s: float = 0.0) -> None:
-        super().__init__(f"{command} was not answered within {timeout_s:g} s")
+    def __init__(
+        self, command: str = "", timeout_s: float = 0.0, what: str = "was answered"
+    ) -> None:
+        said = f"{command} was not answered" if what == "was answered" else f"no {command} {what}"
+        super().__init__(f"{said} within {timeout_s:g} s")
         self.command = command
         self.timeout_s = timeout_s
 

@@ -8,21 +8,33 @@ affair. The order of steps is deterministic by construction, since the code may 
 
 from __future__ import annotations
 
-import os
-import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 import msgspec
 
+from .branches import Branch, End, Fork, Leaf, OnError
 from .clock import seconds, utc
-from .errors import CodeChanged, SagaEnd, SagaFailed, SagaMisuse
+from .errors import Cancelled, SagaEnd, SagaFailed, SagaMisuse
 from .message import Command, Event
+from .pending import Child as Child
+from .pending import OneStep, Pending, Starting, Together
+from .replay import Recorded as Recorded
+from .replay import check as check
+from .replay import replay as replay
 from .steps import DEFAULT_TIMEOUT_S as DEFAULT_TIMEOUT_S
-from .steps import Action, check_lane, content_of, kind_of, limit_s, mark_of, name_of
+from .steps import Action, check_lane, kind_of, limit_s, mark_of, name_of
 from .steps import Call as Call
 from .steps import Join as Join
 from .steps import Publish as Publish
@@ -32,15 +44,26 @@ from .steps import Sleep as Sleep
 from .steps import Start as Start
 from .steps import Step as Step
 from .steps import shown as shown
+from .traces import ONLY, instead, is_lost_in_async
+from .traces import where as where
 
 if TYPE_CHECKING:
     from .tx import Tx
 
 R = TypeVar("R")
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
 P = ParamSpec("P")
 
-_HERE = f"{Path(__file__).parent}{os.sep}"
+
+class Steps(msgspec.Struct, frozen=True):
+    """Steps to begin side by side; none: the code waits on for those that are begun."""
+
+    steps: tuple[Step, ...] = ()
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -55,7 +78,7 @@ class Unwound(msgspec.Struct, frozen=True):
     error: SagaEnd
 
 
-Moved = Step | Returned | Unwound
+Moved = Step | Steps | Returned | Unwound
 
 
 class Undo(msgspec.Struct, frozen=True):
@@ -76,64 +99,6 @@ class _Evicted(BaseException):
     """Leaves a coroutine that is dropped; user code cannot take it for a failure of a step."""
 
 
-class _Pending(Generic[T]):
-    """A step that the code has created; awaiting it hands the step to the driver."""
-
-    __slots__ = ("_action", "_saga", "awaited")
-
-    def __init__(self, saga: Saga, action: Action) -> None:
-        self._saga = saga
-        self._action = action
-        self.awaited = False
-        saga.created[id(self)] = self
-
-    def __await__(self) -> Generator[Step, Any, T]:
-        if self.awaited:
-            raise SagaMisuse("one step was awaited twice; create it again for a second time")
-        self.awaited = True
-        self._saga.created.pop(id(self), None)
-        step = self._saga.next_step(self._action)
-        value = yield step
-        return self._result(step, value)
-
-    def _result(self, step: Step, value: Any) -> T:
-        """What the code gets for what the step was answered with."""
-        result: T = value
-        return result
-
-    def __repr__(self) -> str:
-        return f"saga.{kind_of(self._action)}({name_of(self._action)})"
-
-
-class Child(Generic[R]):
-    """A saga that another one has started, and may wait for."""
-
-    def __init__(self, saga: Saga, command: Command[R], pos: int) -> None:
-        self._saga = saga
-        self._command = command
-        self._pos = pos
-
-    def result(self, *, timeout: str | float | None = None, strict: bool = False) -> Awaitable[R]:
-        """Waits for its end and returns what it returned.
-
-        ``timeout`` and ``strict`` as in ``Saga.call``; a child that is late goes on, and may be
-        asked again. Raises Rejected with its reason if it ended otherwise, TimedOut, Cancelled, or
-        CallFailed if it never started.
-        """
-        limit = limit_s(self._command, timeout)
-        return _Pending(self._saga, Join(self._command, self._pos, limit, strict))
-
-
-class _Starting(_Pending[Child[R]]):
-    """A start that the code has created; awaiting it gives a hold on the child."""
-
-    __slots__ = ()
-
-    def _result(self, step: Step, value: Any) -> Child[R]:
-        assert isinstance(step.action, Start)
-        return Child(self._saga, step.action.command, step.pos)
-
-
 class Saga:
     """What a saga's code may await, and little else.
 
@@ -145,7 +110,7 @@ class Saga:
         self.id = saga_id
         self.key = key
         self.version = version
-        self.created: dict[int, _Pending[Any]] = {}
+        self.created: dict[int, Pending[Any]] = {}
         self.undos: list[Undo] = []
         self.is_forward_only = False
         self._pos = 0
@@ -161,7 +126,7 @@ class Saga:
         timeout: str | float | None = None,
         on_dead: Literal["hold", "fail"] = "hold",
         strict: bool = False,
-    ) -> Awaitable[R]:
+    ) -> Pending[R]:
         """Sends ``command`` and waits for its reply.
 
         ``undo`` runs if the step may have run and the saga unwinds; it has the same owner and key.
@@ -171,7 +136,7 @@ class Saga:
         Raises Rejected, TimedOut, CallFailed or Cancelled.
         """
         check_lane(command, undo)
-        return _Pending(self, Call(command, undo, limit_s(command, timeout), on_dead, strict))
+        return OneStep(self, Call(command, undo, limit_s(command, timeout), on_dead, strict))
 
     def start(
         self,
@@ -179,7 +144,7 @@ class Saga:
         *,
         undo: Command[Any] | None = None,
         on_cancel: Literal["cancel", "abandon"] = "cancel",
-    ) -> Awaitable[Child[R]]:
+    ) -> Pending[Child[R]]:
         """Starts the saga that begins with ``command``, and does not wait for it.
 
         ``await child.result()`` does. If this saga unwinds, a child that is under way is cancelled,
@@ -190,25 +155,122 @@ class Saga:
         if undo is not None and on_cancel == "abandon":
             raise SagaMisuse("an abandoned child is not undone: leave out undo= or on_cancel=")
         check_lane(command, undo)
-        return _Starting(self, Start(command, undo, on_cancel))
+        return Starting(self, Start(command, undo, on_cancel))
 
     def run(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]:
+    ) -> Pending[T]:
         """Runs ``fn(tx, …)`` in a transaction of the saga's own participant."""
-        return _Pending(self, Run(fn, args, kwargs))
+        return OneStep(self, Run(fn, args, kwargs))
 
-    def send(self, command: Command[Any], *, delay: str | float | None = None) -> Awaitable[None]:
+    def send(self, command: Command[Any], *, delay: str | float | None = None) -> Pending[None]:
         """Sends ``command`` without waiting for an answer."""
-        return _Pending(self, Send(command, None if delay is None else seconds(delay)))
+        return OneStep(self, Send(command, None if delay is None else seconds(delay)))
 
-    def publish(self, event: Event) -> Awaitable[None]:
+    def publish(self, event: Event) -> Pending[None]:
         """Publishes ``event`` for whoever subscribes."""
-        return _Pending(self, Publish(event))
+        return OneStep(self, Publish(event))
 
-    def sleep(self, span: str | float) -> Awaitable[None]:
+    def sleep(self, span: str | float) -> Pending[None]:
         """Waits for ``span`` ("30s" or seconds), also over restarts."""
-        return _Pending(self, Sleep(seconds(span)))
+        return OneStep(self, Sleep(seconds(span)))
+
+    @overload
+    def all(self, a: Awaitable[A], /, *, on_error: OnError = ...) -> Pending[tuple[A]]: ...
+    @overload
+    def all(
+        self, a: Awaitable[A], b: Awaitable[B], /, *, on_error: OnError = ...
+    ) -> Pending[tuple[A, B]]: ...
+    @overload
+    def all(
+        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /, *, on_error: OnError = ...
+    ) -> Pending[tuple[A, B, C]]: ...
+    @overload
+    def all(
+        self,
+        a: Awaitable[A],
+        b: Awaitable[B],
+        c: Awaitable[C],
+        d: Awaitable[D],
+        /,
+        *,
+        on_error: OnError = ...,
+    ) -> Pending[tuple[A, B, C, D]]: ...
+    @overload
+    def all(
+        self,
+        a: Awaitable[A],
+        b: Awaitable[B],
+        c: Awaitable[C],
+        d: Awaitable[D],
+        e: Awaitable[E],
+        /,
+        *,
+        on_error: OnError = ...,
+    ) -> Pending[tuple[A, B, C, D, E]]: ...
+    @overload
+    def all(self, *what: Awaitable[T], on_error: OnError = ...) -> Pending[tuple[T, ...]]: ...
+    def all(self, *what: Awaitable[Any], on_error: OnError = "cancel") -> Pending[Any]:
+        """Waits for ``what`` stands side by side; returns the results in program order.
+
+        Calls, children's results, sleeps, receives, and ``all`` and ``race`` of such. The first
+        that fails is raised: at once, and the others are dropped (their calls are closed, as if
+        they had timed out), or with ``on_error="wait"`` once all have ended.
+        """
+        return Together(self, "all", what, on_error)
+
+    @overload
+    def race(
+        self, a: Awaitable[A], /, *, on_error: OnError = ...
+    ) -> Pending[tuple[Literal[0], A]]: ...
+    @overload
+    def race(
+        self, a: Awaitable[A], b: Awaitable[B], /, *, on_error: OnError = ...
+    ) -> Pending[tuple[Literal[0], A] | tuple[Literal[1], B]]: ...
+    @overload
+    def race(
+        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /, *, on_error: OnError = ...
+    ) -> Pending[tuple[Literal[0], A] | tuple[Literal[1], B] | tuple[Literal[2], C]]: ...
+    @overload
+    def race(
+        self,
+        a: Awaitable[A],
+        b: Awaitable[B],
+        c: Awaitable[C],
+        d: Awaitable[D],
+        /,
+        *,
+        on_error: OnError = ...,
+    ) -> Pending[
+        tuple[Literal[0], A] | tuple[Literal[1], B] | tuple[Literal[2], C] | tuple[Literal[3], D]
+    ]: ...
+    @overload
+    def race(
+        self,
+        a: Awaitable[A],
+        b: Awaitable[B],
+        c: Awaitable[C],
+        d: Awaitable[D],
+        e: Awaitable[E],
+        /,
+        *,
+        on_error: OnError = ...,
+    ) -> Pending[
+        tuple[Literal[0], A]
+        | tuple[Literal[1], B]
+        | tuple[Literal[2], C]
+        | tuple[Literal[3], D]
+        | tuple[Literal[4], E]
+    ]: ...
+    @overload
+    def race(self, *what: Awaitable[T], on_error: OnError = ...) -> Pending[tuple[int, T]]: ...
+    def race(self, *what: Awaitable[Any], on_error: OnError = "cancel") -> Pending[Any]:
+        """Waits for the first of ``what`` stands side by side; returns (its index, its result).
+
+        The others are dropped: their calls are closed, and undone if they ran. A failure wins like
+        a result and is raised, or with ``on_error="wait"`` only if nothing succeeds.
+        """
+        return Together(self, "race", what, on_error)
 
     def undo(
         self, fn: Callable[Concatenate[Tx, P], None], *args: P.args, **kwargs: P.kwargs
@@ -247,6 +309,7 @@ class Saga:
 class Instance:
     """One running coroutine of a saga.
 
+    ``open``: the steps it waits for, by position; ``dropped``: those that its last move gave up.
     Moved inside a transaction, it must be dropped unless COMMIT returned; it is rebuilt from the
     journal with ``replay``.
     """
@@ -255,27 +318,53 @@ class Instance:
         self, saga: Saga, fn: Callable[[Saga, Any], Coroutine[Any, Any, Any]], message: object
     ) -> None:
         self.saga = saga
-        self.waiting: Step | None = None
+        self.open: dict[int, Step] = {}
+        self.dropped: tuple[Step, ...] = ()
+        self._root: Branch | None = None
+        self._leaves: dict[int, Leaf] = {}
         self._coroutine = fn(saga, message)
 
     @property
     def undos(self) -> list[Undo]:
-        """The undo stack, oldest first."""
+        """The undo stack, in order of completion."""
         return self.saga.undos
+
+    @property
+    def waiting(self) -> Step | None:
+        """The step it waits for, if that is one alone."""
+        return self._root.step if isinstance(self._root, Leaf) else None
 
     def start(self, at: float) -> Moved:
         """Runs the code to its first step; ``at`` is the time (UTC seconds) it sees."""
         return self._move(at, lambda: self._coroutine.send(None))
 
-    def resume(self, at: float, value: Any, *, was_done: bool = True) -> Moved:
-        """Answers the step it waits for with ``value``; ``was_done``: its participant said so."""
-        self._keep_undo(is_done=was_done)
-        return self._move(at, lambda: self._coroutine.send(value))
+    def resume(
+        self, at: float, value: Any, *, was_done: bool = True, pos: int | None = None
+    ) -> Moved:
+        """Answers a step with ``value``; ``was_done``: its participant said so.
 
-    def throw(self, at: float, error: SagaEnd, *, may_have_run: bool) -> Moved:
-        """Ends the step it waits for with ``error``; keeps its undo if it may have run."""
+        ``pos``: which, if there are several. The code moves if that is all it waited for.
+        """
+        leaf = self._take(pos)
+        if leaf is None:
+            return self._move(at, lambda: self._coroutine.send(value))
+        self._keep_undo(leaf.step, is_done=was_done)
+        return self._settle(at, leaf, End(value))
+
+    def throw(
+        self, at: float, error: SagaEnd, *, may_have_run: bool, pos: int | None = None
+    ) -> Moved:
+        """Ends a step with ``error``; keeps its undo if it may have run."""
+        leaf = self._take(pos)
+        if leaf is None:
+            return self._move(at, lambda: self._coroutine.throw(error))
         if may_have_run:
-            self._keep_undo(is_done=False)
+            self._keep_undo(leaf.step, is_done=False)
+        return self._settle(at, leaf, End(error=error))
+
+    def cancel(self, at: float, error: Cancelled) -> Moved:
+        """Ends all that it waits for with ``error``."""
+        self._drop(self._root)
         return self._move(at, lambda: self._coroutine.throw(error))
 
     def drop(self) -> None:
@@ -286,23 +375,46 @@ class Instance:
         except (Exception, _Evicted):
             return  # its finally blocks are no part of the saga: undo is registered
 
-    def _keep_undo(self, *, is_done: bool) -> None:
-        step = self.waiting
-        if step is not None and isinstance(step.action, Start):
-            self._keep_start(step.pos, step.action)
-        if step is None or not isinstance(step.action, Call):
-            return
-        if step.action.undo is not None or not is_done:
-            self.undos.append(Undo(step.pos, step.action, was_done=is_done))
+    def _take(self, pos: int | None) -> Leaf | None:
+        if pos is None and self._leaves:
+            (pos,) = self._leaves
+        self.dropped = ()
+        self.open.pop(pos or 0, None)
+        return self._leaves.pop(pos or 0, None)
 
-    def _keep_start(self, pos: int, start: Start) -> None:
-        """A child is taken back like a call whose outcome is unknown, unless it is abandoned."""
-        if start.on_cancel == "cancel":
-            self.undos.append(Undo(pos, Call(start.command, start.undo, 0.0, "hold", False)))
+    def _settle(self, at: float, leaf: Leaf, end: End) -> Moved:
+        """A step has ended; the code moves if with it ends all that it waits for."""
+        highest = leaf.settle(end)
+        if isinstance(highest, Fork):
+            self._drop(highest)
+        if highest is not self._root or highest.end is None:
+            return Steps()
+        value, error = highest.end.value, highest.end.error
+        if error is not None:
+            return self._move(at, lambda: self._coroutine.throw(error))
+        return self._move(at, lambda: self._coroutine.send(value))
+
+    def _drop(self, branch: Branch | None) -> None:
+        """Nobody waits any more for what is still open of ``branch``."""
+        leaves = () if branch is None else branch.leaves()
+        left = [leaf.step for leaf in leaves if leaf.step.pos in self._leaves]
+        for step in left:
+            del self._leaves[step.pos], self.open[step.pos]
+            self._keep_undo(step, is_done=False)
+        self.dropped = tuple(left)
+
+    def _keep_undo(self, step: Step, *, is_done: bool) -> None:
+        action = step.action
+        if isinstance(action, Start) and action.on_cancel == "cancel":
+            # A child is taken back like a call whose outcome is unknown, unless it is abandoned.
+            call = Call(action.command, action.undo, 0.0, "hold", False)
+            self.undos.append(Undo(step.pos, call))
+        if isinstance(action, Call) and (action.undo is not None or not is_done):
+            self.undos.append(Undo(step.pos, action, was_done=is_done))
 
     def _move(self, at: float, go: Callable[[], Any]) -> Moved:
         self.saga._at = at
-        self.waiting = None
+        self._root = None
         try:
             asked = go()
         except StopIteration as end:
@@ -311,112 +423,21 @@ class Instance:
         except SagaEnd as error:
             return Unwound(error)
         except Exception as err:
-            if _is_lost_in_async(err):
-                raise SagaMisuse(_instead(err)) from err
+            if is_lost_in_async(err):
+                raise SagaMisuse(instead(err)) from err
             raise
-        if not isinstance(asked, Step):
-            raise SagaMisuse(f"the saga awaited {asked!r}; {_ONLY}")
-        self.waiting = asked
-        return asked
+        if not isinstance(asked, Branch):
+            raise SagaMisuse(f"the saga awaited {asked!r}; {ONLY}")
+        return self._wait(asked)
+
+    def _wait(self, asked: Branch) -> Moved:
+        self._root = asked
+        self._leaves = {leaf.step.pos: leaf for leaf in asked.leaves()}
+        self.open = {pos: leaf.step for pos, leaf in self._leaves.items()}
+        return asked.step if isinstance(asked, Leaf) else Steps(tuple(self.open.values()))
 
     def _refuse_forgotten(self) -> None:
         for forgotten in self.saga.created.values():
             raise SagaMisuse(
                 f"{forgotten!r} was created but never awaited: write `await` before it"
             )
-
-
-class Recorded(msgspec.Struct, frozen=True):
-    """A finished step of the journal: what was asked, and how it ended."""
-
-    pos: int
-    kind: str
-    name: str
-    mark: int
-    at: float
-    value: Any = None
-    error: SagaEnd | None = None
-    may_have_run: bool = False
-
-
-def replay(
-    instance: Instance,
-    started_at: float,
-    journal: list[Recorded],
-    decode: Callable[[Step, Any], Any],
-) -> Moved:
-    """Rebuilds ``instance`` from its journal; returns what its code asks for now.
-
-    ``decode(step, value)`` turns a recorded value into the object that the code got.
-    Raises CodeChanged if the code asks for something else than the journal has.
-    """
-    moved = instance.start(started_at)
-    for record in journal:
-        if not isinstance(moved, Step):
-            raise CodeChanged(record.pos, f"{record.kind} {record.name}", "the end")
-        check(moved, record.pos, record.kind, record.name, record.mark)
-        if record.error is not None:
-            moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
-        else:
-            value = decode(moved, record.value)
-            moved = instance.resume(record.at, value, was_done=not record.may_have_run)
-    return moved
-
-
-def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
-    """Raises CodeChanged unless ``step`` is what the journal recorded."""
-    if (step.pos, step.kind, step.name) != (pos, kind, name):
-        raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
-    if step.mark != mark:
-        asked = f"{step.kind} {step.name} {content_of(step.action)}".rstrip()
-        raise CodeChanged(pos, f"{kind} {name} with other content", asked)
-
-
-def where(error: BaseException) -> str:
-    """The traceback as text, from the user's code on: how it was called is never what is wrong."""
-    told = traceback.TracebackException.from_exception(error)
-    _without_ours(told)
-    return "".join(told.format())
-
-
-def _without_ours(told: traceback.TracebackException) -> None:
-    first = next((n for n, frame in enumerate(told.stack) if not _is_ours(frame.filename)), 0)
-    del told.stack[:first]
-    for cause in (told.__cause__, told.__context__, *(told.exceptions or ())):
-        if cause is not None:
-            _without_ours(cause)
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_HERE)
-
-
-_ONLY = "it may await only what its Saga offers: call, start, run, send, publish, sleep"
-
-
-_ASYNC = ("asyncio", "anyio", "sniffio", "trio")
-
-
-def _is_lost_in_async(err: BaseException) -> bool:
-    """Whether a library for event loops failed for want of one."""
-    if "event loop" in str(err) and isinstance(err, RuntimeError):
-        return True
-    modules = [module for module, _, _ in _frames(err)]
-    return bool(modules) and modules[-1] in _ASYNC
-
-
-def _instead(err: BaseException) -> str:
-    ours = [at for at in _frames(err) if at[0] not in (*_ASYNC, __package__)]
-    place = f"{ours[-1][1]}:{ours[-1][2]}: " if ours else ""
-    return (
-        f"{place}a saga runs without an event loop; {_ONLY}; "
-        "work with the world is an async handler"
-    )
-
-
-def _frames(err: BaseException) -> list[tuple[str, str, int]]:
-    """(top-level module, file, line) of each frame, the innermost last."""
-    return [
-        (str(frame.f_globals.get("__name__", "")).split(".")[0], frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(err.__traceback__)
-    ]

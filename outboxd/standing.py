@@ -12,7 +12,8 @@ from .errors import Cancelled, CodeChanged, Refused
 from .message import Envelope, decode_data, decode_envelope, encode, key_of
 from .registry import SagaKind
 from .saga import where
-from .store import inbox, journal, timers
+from .store import inbox, journal
+from .store.journal import CallRow
 
 if TYPE_CHECKING:
     from .conductor import Conductor
@@ -31,9 +32,18 @@ class By(msgspec.Struct, frozen=True):
     reason: str
 
 
-def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str) -> None:
-    """The saga stands, visibly; its deadlines are suspended."""
+def stick(
+    conductor: Conductor,
+    batch: Batch,
+    live: Live,
+    kind: str,
+    detail: str,
+    by: CallRow | None = None,
+) -> None:
+    """The saga stands, visibly; its deadlines are suspended. ``by``: the call that holds it."""
     book = conductor.book
+    if by is not None:
+        by.stuck, by.detail = kind, detail
     for call in live.calls.values():
         call.due_at = None
         book.save_call(batch, call)
@@ -46,16 +56,39 @@ def stick(conductor: Conductor, batch: Batch, live: Live, kind: str, detail: str
 
 
 def unstick(conductor: Conductor, batch: Batch, live: Live, *kinds: str) -> None:
-    """It moves again, if it stood for one of these reasons; its calls have their time again."""
+    """It moves again, if it stood for one of these reasons; its calls have their time again.
+
+    If one of its calls holds it all the same, it stands for that.
+    """
     row = live.row
     if row.state != "stuck" or row.stuck not in kinds:
+        return
+    holding = next((call for call in live.calls.values() if call.stuck), None)
+    if holding is not None:
+        row.stuck, row.detail = holding.stuck, holding.detail
+        conductor.book.save(batch, live)
         return
     is_unwinding = row.ending in ("compensated", "cancelled")
     conductor.book.become(live, "compensating" if is_unwinding else "running")
     row.stuck = row.detail = None
     for call in live.calls.values():
-        call.due_at = batch.now + call.span_s
+        call.due_at = _due_again(call, batch.now)
         conductor.book.save_call(batch, call)
+
+
+def free(conductor: Conductor, batch: Batch, live: Live, call: CallRow) -> None:
+    """This call holds the saga no more; another one may."""
+    if call.stuck is not None:
+        call.stuck = call.detail = None
+        conductor.book.save_call(batch, call)
+    unstick(conductor, batch, live, "letter", "forward")
+
+
+def _due_again(call: CallRow, now: float) -> float | None:
+    """The deadline of a call whose time was suspended; a moment of the clock stays where it is."""
+    if call.kind == "until":
+        return call.sent_at + call.span_s
+    return None if call.is_here else now + call.span_s
 
 
 def stick_unanswered(conductor: Conductor, batch: Batch, saga_id: str, pos: int, name: str) -> None:
@@ -104,7 +137,10 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
             f"{saga_id} is stuck on a dead letter" if is_letter else f"{saga_id}: {row.detail}",
             hint=f"outboxd dead replay LETTER lets it go on: {row.detail}" if is_letter else None,
         )
-    was_forward = row.stuck == "forward"
+    forward = [again for again in live.calls.values() if again.stuck == "forward"]
+    for again in forward:
+        again.stuck = again.detail = None
+        conductor.book.save_call(batch, again)
     unstick(conductor, batch, live, row.stuck or "")
     for held in inbox.held_for(batch.connection, saga_id):
         call = live.calls.get(decode_envelope(held.body).call or 0)
@@ -113,10 +149,9 @@ def retry(conductor: Conductor, batch: Batch, saga_id: str) -> None:
             conductor.book.save_call(batch, call)
     conductor.book.journal(batch, live, "resumed", 0, "retry")
     conductor.book.save(batch, live)
-    if was_forward:
-        for call in list(live.calls.values()):
-            call.sent_at = batch.now
-            conductor.repeat(batch, live, call)
+    for again in forward:
+        again.sent_at = batch.now
+        conductor.repeat(batch, live, again)
 
 
 def cancel(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
@@ -127,11 +162,12 @@ def cancel(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> Non
         raise Refused(f"{saga_id} is past its point of no return")
     if row.state == "compensating" or row.ending is not None:
         raise Refused(f"{saga_id} is already ending as {row.ending}")
+    for call in live.calls.values():
+        call.stuck = None
     unstick(conductor, batch, live, row.stuck or "")
     error = Cancelled(reason or "cancelled by an operator")
-    for call in list(live.calls.values()):
-        may_have_run = call.name != timers.SLEEP
-        conductor.throw(batch, live, call, error, "cancelled", may_have_run)
+    if live.calls:
+        conductor.cancel(batch, live, error)
         return
     row.ending, row.reason = "cancelled", str(error)
     conductor.ending.end_if_answered(batch, live)
@@ -148,6 +184,8 @@ def skip(
     live = _open(conductor, batch, saga_id)
     pos = _waited_for(live, step)
     call = live.calls.get(pos)
+    if call is not None:
+        call.stuck = call.detail = None
     unstick(conductor, batch, live, live.row.stuck or "")
     if call is not None:
         conductor.skip(batch, live, call, value, by)
@@ -191,7 +229,7 @@ def kill(conductor: Conductor, batch: Batch, saga_id: str, reason: str) -> None:
 def _give_up(conductor: Conductor, batch: Batch, live: Live) -> None:
     """Nobody waits any more; what was asked for and has not begun does not run any more either."""
     for call in list(live.calls.values()):
-        if call.name != timers.SLEEP:
+        if call.is_call:
             conductor.ending.leave(batch, live, call)
         conductor.book.close_call(batch, live, call.pos)
     for pos in _asked_undos(live):

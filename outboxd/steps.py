@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from .clock import seconds
+from .clock import seconds, utc
 from .errors import SagaMisuse
-from .message import Command, Event, encode_raw, fingerprint, key_of
+from .message import Command, Event, Message, encode_raw, fingerprint, key_of
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long a call waits for its answer unless its command or the call says otherwise."""
@@ -76,7 +76,22 @@ class Join(msgspec.Struct, frozen=True):
     on_dead: Literal["hold", "fail"] = "hold"
 
 
-Action = Call | Run | Sleep | Send | Publish | Start | Join
+class Until(msgspec.Struct, frozen=True):
+    """Wait for a moment of the wall clock, in UTC seconds."""
+
+    at: float
+
+
+class Receive(msgspec.Struct, frozen=True):
+    """Wait for a message from elsewhere, by its type and key."""
+
+    message: type[Message]
+    key: str
+    timeout_s: float
+    strict: bool
+
+
+Action = Call | Run | Sleep | Send | Publish | Start | Join | Until | Receive
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -122,6 +137,10 @@ def name_of(action: Action) -> str:
             return getattr(fn, "__name__", repr(fn))
         case Sleep(span_s=span_s):
             return f"{span_s:g}s"
+        case Until(at=at):
+            return f"{utc(at):%Y-%m-%dT%H:%M:%S.%fZ}"
+        case Receive(message=awaited):
+            return awaited.__name__
 
 
 def content_of(action: Action) -> str:
@@ -146,6 +165,8 @@ def mark_of(action: Action) -> int:
             return fingerprint(type(message).__name__, encode_raw(message))
         case Publish(event=event):
             return fingerprint(type(event).__name__, encode_raw(event))
+        case Receive(key=key):
+            return fingerprint(name_of(action), key.encode())
         case Join(start=start):
             return fingerprint(name_of(action), str(start).encode())
         case _:

@@ -33,6 +33,7 @@ GLYPHS = {
     "holds": ("✓", "green"),
     "violated": ("✗", "red"),
     "skipped": ("○", "white"),
+    "dropped": ("○", "white"),
 }
 """Glyph, word and colour, never colour alone."""
 

@@ -21,12 +21,14 @@ from .sagas import SagaRow
 from .scene import Scene
 from .whereabouts import Whereabouts
 
-_OPENED = ("call", "join", "sleep")
+_OPENED = ("call", "join", "sleep", "until", "receive")
 _AT_ONCE = {"run": "done", "sent": "sent", "published": "published", "started": "started"}
 _ENDED_AS = {
     "ok": "done",
     "skipped": "skipped",
     "woke": "done",
+    "received": "done",
+    "dropped": "dropped",
     "rejected": "rejected",
     "timed_out": "timed out",
     "failed": "failed",
@@ -43,8 +45,9 @@ _LONGEST_TEXT = 300
 
 class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step. ``state``: done, sent, published, started, skipped, rejected, timed out, failed,
-    cancelled, or as the saga's while it is open; ``undo``: sent or done, once it is asked for;
-    ``text``: what came back; ``tried_at``: when its tries failed.
+    cancelled, dropped (what it stood beside has ended), or as the saga's while it is open;
+    ``undo``: sent or done, once it is asked for; ``text``: what came back; ``tried_at``: when its
+    tries failed.
     """
 
     pos: int

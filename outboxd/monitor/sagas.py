@@ -16,7 +16,6 @@ from outboxd.store.reading import sagas as reading
 from outboxd.store.reading.filters import Condition, Term, where
 from outboxd.store.reading.messages import Place
 from outboxd.store.reading.sagas import Instance, OpenCall
-from outboxd.store.timers import SLEEP
 
 from . import filtering
 from .files import Files
@@ -215,7 +214,7 @@ def _places(files: Files, calls: dict[str, list[OpenCall]]) -> dict[str, Place]:
 def _row(
     participant: str, saga: Instance, waits: list[OpenCall], places: dict[str, Place], now: float
 ) -> SagaRow:
-    call = waits[0] if waits else None
+    call = min(waits, key=lambda wait: _urgency(wait, places, now), default=None)
     place = places.get(call.id) if call is not None else None
     state = saga.state if saga.state != "running" else _refined(call, place, now)
     return SagaRow(
@@ -234,14 +233,21 @@ def _row(
     )
 
 
+def _urgency(call: OpenCall, places: dict[str, Place], now: float) -> tuple[int, float]:
+    """Of several steps side by side, the one in trouble tells how the saga is, or else the next."""
+    state = _refined(call, places.get(call.id), now)
+    next_at = _next_at(call, places.get(call.id))
+    return ORDER.index(state), float("inf") if next_at is None else next_at.timestamp()
+
+
 def _refined(call: OpenCall | None, place: Place | None, now: float) -> str:
     if call is None:
         return "running"
     if place is not None and place.state == "waiting" and place.attempts:
         return "retrying"
-    if call.name != SLEEP and call.due_at is not None and call.due_at < now:
+    if not call.is_timer and call.due_at is not None and call.due_at < now:
         return "overdue"
-    if call.name == SLEEP or (place is not None and place.state != "running"):
+    if call.is_timer or call.kind == "receive" or (place is not None and place.state != "running"):
         return "waiting"
     return "running"
 

@@ -16,7 +16,6 @@ from outboxd.store.reading import letters, messages
 from outboxd.store.reading import sagas as saga_reading
 from outboxd.store.reading.messages import Place
 from outboxd.store.reading.sagas import OpenCall
-from outboxd.store.timers import SLEEP
 
 from .letters import moves as letter_moves
 from .letters import row_of
@@ -38,10 +37,12 @@ class Whereabouts(msgspec.Struct, frozen=True):
 
 def of(scene: Scene, participant: str, call: OpenCall) -> Whereabouts:
     """What became of a call, a sleep or an undo of one of ``participant``'s sagas."""
-    if call.name == SLEEP:
+    if call.is_timer:
         text = f"for time to pass: it sleeps{_until(call.due_at, scene.now)}"
         wakes = f"it wakes{'' if call.due_at is None else f' {when(call.due_at, scene.now)}'}"
         return hindered(Whereabouts(text), scene.at(participant), wakes)
+    if call.kind == "receive":
+        return _expected(scene, participant, call)
     to = call.to_name or _owner(scene, call.name)
     found = (
         _at_receiver(scene, to, call.id)
@@ -51,6 +52,15 @@ def of(scene: Scene, participant: str, call: OpenCall) -> Whereabouts:
     )
     what = f"for {to or 'an answer'}: {call.name} ({call.id})"
     return msgspec.structs.replace(found, text=f"{what} {found.text}{_limit(scene, call)}")
+
+
+def _expected(scene: Scene, participant: str, call: OpenCall) -> Whereabouts:
+    """A message that a saga waits for, whoever sends it."""
+    if call.key is None:
+        here = Whereabouts(f"for {call.name}, which is here")
+        return hindered(here, scene.at(participant), "it is handled")
+    what = f"for {call.name} of {call.key}, which has not come"
+    return Whereabouts(f"{what}{_limit(scene, call)}", "it goes on when that comes")
 
 
 def _limit(scene: Scene, call: OpenCall) -> str:
@@ -69,7 +79,7 @@ def deadline(scene: Scene, call: OpenCall, *, is_forward: bool) -> Iterator[str]
     if call.id.endswith("~undo"):
         ends_at = call.sent_at + retry.PATIENT_BUDGET_S
         yield f"unless it is answered, {when(ends_at, now)} its saga is stuck, and a person decides"
-    if call.name == SLEEP or call.due_at is None or (scene.is_cut_off and not call.strict):
+    if call.is_timer or call.due_at is None or (scene.is_cut_off and not call.strict):
         return
     if call.due_at < now:
         yield (

@@ -10,6 +10,7 @@ from outboxd import book
 from outboxd.errors import CodeChanged, OutboxdError
 from outboxd.message import decode_data, decode_envelope
 from outboxd.registry import Registry
+from outboxd.replay import feed
 from outboxd.saga import Call, Instance, Saga, Start, Step, check
 from outboxd.store import journal
 
@@ -17,6 +18,10 @@ from .waiting import waits_at
 
 if TYPE_CHECKING:
     from .node import Node
+
+
+class Dropped(Exception):
+    """What a call stood beside has ended."""
 
 
 class MadeCall(msgspec.Struct, frozen=True):
@@ -41,20 +46,21 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     recorded, begun = book._recorded(journal.rows(node.connection, saga_id))
     found: list[MadeCall] = []
     try:
-        moved = instance.start(row.started_at)
+        instance.start(row.started_at)
         for record in recorded:
-            if not isinstance(moved, Step):
-                raise CodeChanged(record.pos, f"{record.kind} {record.name}", "the end")
-            check(moved, record.pos, record.kind, record.name, record.mark)
-            if isinstance(moved.action, (Call, Start)):
-                found.append(_made(moved, moved.action, saga_id, record.error))
-            if record.error is not None:
-                moved = instance.throw(record.at, record.error, may_have_run=record.may_have_run)
-            else:
-                value = book._decoded(moved, record.value)
-                moved = instance.resume(record.at, value)
-        if begun is not None and isinstance(moved, Step):
-            check(moved, begun.pos, begun.kind, begun.name, begun.mark)
+            step = instance.open.get(record.pos)
+            feed(instance, record, book._decoded)
+            if step is not None and isinstance(step.action, (Call, Start)):
+                found.append(_made(step, step.action, saga_id, record.error))
+            found += [
+                _made(dropped, dropped.action, saga_id, Dropped())
+                for dropped in instance.dropped
+                if dropped is not step and isinstance(dropped.action, Call)
+            ]
+        for open_ in begun.values():
+            asked = instance.open.get(open_.pos)
+            if asked is not None:
+                check(asked, open_.pos, open_.kind, open_.name, open_.mark)
     except CodeChanged as err:
         err.add_note(waits_at(instance._coroutine))
         raise

@@ -20,6 +20,8 @@ _ENDS = {
     "run": "ran",
     "ok": "ok",
     "skipped": "skipped",
+    "received": "received",
+    "dropped": "dropped",
     "rejected": "rejected",
     "timed_out": "timed out",
     "failed": "failed",

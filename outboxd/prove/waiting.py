@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import FrameType
 from typing import Any
 
-from outboxd import saga
 from outboxd.plugins import is_own, shown
+from outboxd.traces import is_lost_in_async
 
 INSTEAD = (
     "in a simulation there is no event loop, no network and no other process: "
@@ -16,7 +16,7 @@ INSTEAD = (
 
 def is_lost(error: Exception) -> bool:
     """Whether a library for event loops failed for want of one."""
-    return saga._is_lost_in_async(error)
+    return is_lost_in_async(error)
 
 
 def waits_at(coroutine: Any) -> str:

@@ -42,7 +42,11 @@ class JournalRow(msgspec.Struct, frozen=True):
 
 
 class CallRow(msgspec.Struct):
-    """An open call or sleep; without ``due_at`` its deadline is suspended."""
+    """What a saga waits for; without ``due_at`` its deadline is suspended.
+
+    ``kind``: call, join, sleep, until or receive; ``key``: of the message that a receive waits for,
+    None once that is here; ``stuck`` and ``detail``: why this step holds its saga, if it does.
+    """
 
     saga: str
     pos: int
@@ -55,6 +59,25 @@ class CallRow(msgspec.Struct):
     strict: int
     on_dead: str
     repeats: int
+    kind: str = "call"
+    key: str | None = None
+    stuck: str | None = None
+    detail: str | None = None
+
+    @property
+    def is_timer(self) -> bool:
+        """Whether only time ends it."""
+        return self.kind in ("sleep", "until")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the message that a receive waits for has come, and is about to be handled."""
+        return self.kind == "receive" and self.key is None
+
+    @property
+    def is_call(self) -> bool:
+        """Whether somebody was asked something."""
+        return self.kind in ("call", "join")
 
 
 _SAGA = ", ".join(SagaRow.__struct_fields__)
@@ -79,7 +102,9 @@ SAVE_SAGA = Write(
 CLOSE_CALL = Write(2, "DELETE FROM outboxd_call WHERE saga = ? AND pos = ?")
 OPEN_CALL = Write(3, f"INSERT INTO outboxd_call ({_CALL}) VALUES ({_CALL_PLACES})")
 SAVE_CALL = Write(
-    4, "UPDATE outboxd_call SET due_at = ?, sent_at = ?, repeats = ? WHERE saga = ? AND pos = ?"
+    4,
+    "UPDATE outboxd_call SET due_at = ?, sent_at = ?, repeats = ?, key = ?, stuck = ?, detail = ? "
+    "WHERE saga = ? AND pos = ?",
 )
 APPEND = Write(5, "INSERT INTO outboxd_journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
 ASK_UNDO = Write(
@@ -103,6 +128,20 @@ def saga_changes(row: SagaRow) -> tuple[object, ...]:
         row.ended_at,
         row.result,
         row.id,
+    )
+
+
+def call_changes(row: CallRow) -> tuple[object, ...]:
+    """What can change of what a saga waits for, as SAVE_CALL takes it."""
+    return (
+        row.due_at,
+        row.sent_at,
+        row.repeats,
+        row.key,
+        row.stuck,
+        row.detail,
+        row.saga,
+        row.pos,
     )
 
 

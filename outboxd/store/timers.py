@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from .connection import Connection
 
-SLEEP = "sleep"
-
 
 def due(
     connection: Connection, now: float, limit: int, *, sleeps_only: bool
 ) -> list[tuple[str, int]]:
     """(saga, position) of open calls and sleeps whose time has come (index outboxd_call_due)."""
-    only = "AND name = 'sleep'" if sleeps_only else ""
+    only = "AND kind IN ('sleep', 'until')" if sleeps_only else ""
     found = connection.execute(
         f"SELECT saga, pos FROM outboxd_call WHERE due_at <= ? {only} ORDER BY due_at LIMIT ?",
         (now, limit),
@@ -39,16 +37,19 @@ def forgive(connection: Connection, gap_s: float, now: float) -> int:
     return connection.execute(
         "UPDATE outboxd_call SET due_at = due_at + MIN(?, MAX(0, ? - (due_at - span_s))), "
         "sent_at = MIN(?, sent_at + ?) "
-        "WHERE due_at IS NOT NULL AND strict = 0 AND name <> 'sleep'",
+        "WHERE due_at IS NOT NULL AND strict = 0 AND kind NOT IN ('sleep', 'until')",
         (gap_s, now, now, gap_s),
     ).rowcount
 
 
 def shift(connection: Connection, jump_s: float) -> None:
     """Moves every time that others are measured from along with a jump of the wall clock."""
+    connection.execute(
+        # A moment of the wall clock is where it was.
+        "UPDATE outboxd_call SET due_at = due_at + ?, sent_at = sent_at + ? WHERE kind <> 'until'",
+        (jump_s, jump_s),
+    )
     for table, column in (
-        ("outboxd_call", "due_at"),
-        ("outboxd_call", "sent_at"),
         ("outboxd_undo", "at"),
         ("outboxd_inbox", "due_at"),
         ("outboxd_inbox", "at"),

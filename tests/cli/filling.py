@@ -190,10 +190,10 @@ def call(connection: Connection, saga_id: str, pos: int = 2, **fields: Any) -> s
         "due_at": NOW + 2 * MINUTE,
         "strict": 0,
         "on_dead": "hold",
+        "kind": "call",
     } | fields
     journal(connection, saga_id, "run", 1, "create_order", NOW - 2 * MINUTE)
-    kind = "sleep" if row["name"] == "sleep" else "call"
-    journal(connection, saga_id, kind, pos, row["name"], row["sent_at"])
+    journal(connection, saga_id, row["kind"], pos, row["name"], row["sent_at"])
     insert(connection, "call", **row)
     return str(row["id"])
 
@@ -306,7 +306,7 @@ def a_shop(data: Path) -> None:
         call(connection, saga(connection, "10519"))
         call(connection, saga(connection, "10388"), due_at=NOW - MINUTE)
         asleep = saga(connection, "10401", step="sleep 7200s")
-        call(connection, asleep, name="sleep", to_name="", due_at=NOW + 2 * HOUR)
+        call(connection, asleep, name="sleep", kind="sleep", to_name="", due_at=NOW + 2 * HOUR)
         call(connection, saga(connection, "10530"))
         reason = "AuthorizePayment: over the limit"
         undone = saga(connection, "10502", "compensating", reason=reason, step="undo VoidPayment")

@@ -17,7 +17,7 @@ from outboxd.errors import SagaEnd
 from outboxd.message import Envelope, Message, key_of
 from outboxd.participant import Step
 from outboxd.registry import Registry
-from outboxd.saga import Call, Instance, Publish, Returned, Run, Saga, Undo, Unwound
+from outboxd.saga import Call, Instance, Publish, Returned, Run, Saga, Steps, Undo, Unwound
 from outboxd.saga import Step as Asked
 from plugins.inventory import inventory
 from plugins.notifications import notifications
@@ -206,6 +206,7 @@ class Fulfilment:
             else:
                 moved = self._instance.resume(0.0, value)
             yield
+        assert not isinstance(moved, Steps)
         self.result = moved
         if isinstance(moved, Unwound):
             for undo in reversed(self._instance.undos):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from outboxd import saga
+from outboxd import traces
 from outboxd.saga import where
 
 
@@ -15,7 +15,7 @@ from outboxd.saga import where
 def ours() -> Callable[[Callable[[], Any]], Any]:
     """Calls a function as outboxd would: from a file of its own."""
     space: dict[str, Any] = {}
-    exec(compile("def call(fn): return fn()", f"{saga._HERE}effects.py", "exec"), space)
+    exec(compile("def call(fn): return fn()", f"{traces._HERE}effects.py", "exec"), space)
     call: Callable[[Callable[[], Any]], Any] = space["call"]
     return call
 
@@ -55,7 +55,7 @@ def test_so_does_each_cause(ours: Callable[[Callable[[], Any]], Any]) -> None:
 def test_where_only_we_were_at_work_our_frames_are_all_there_is(
     ours: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    broken = eval(compile("lambda: 1 / 0", f"{saga._HERE}tx.py", "eval"))
+    broken = eval(compile("lambda: 1 / 0", f"{traces._HERE}tx.py", "eval"))
     with pytest.raises(ZeroDivisionError) as caught:
         ours(broken)
     caught.value.__traceback__ = caught.value.__traceback__.tb_next  # type: ignore[union-attr]

@@ -207,11 +207,8 @@ def test_an_open_call_is_changed_and_closed(connection: Connection) -> None:
     open_call(connection, first)
     assert journal.calls_of(connection, SAGA) == [first, second]
     first.due_at, first.sent_at, first.repeats = None, AT + 9, 2
-    write(
-        connection,
-        journal.SAVE_CALL,
-        (first.due_at, first.sent_at, first.repeats, first.saga, first.pos),
-    )
+    first.stuck, first.detail = "letter", "d-1"
+    write(connection, journal.SAVE_CALL, journal.call_changes(first))
     assert journal.calls_of(connection, SAGA) == [first, second]
     write(connection, journal.CLOSE_CALL, (SAGA, 1))
     assert journal.calls_of(connection, SAGA) == [second]
@@ -260,7 +257,7 @@ def test_further_starts_wait_once_each_and_are_taken_together(connection: Connec
 
 def three_timers(connection: Connection) -> None:
     open_call(connection, call_row(pos=1, due_at=AT + 30))
-    open_call(connection, call_row(pos=2, name=timers.SLEEP, due_at=AT + 10))
+    open_call(connection, call_row(pos=2, name="sleep", kind="sleep", due_at=AT + 10))
     open_call(connection, call_row(pos=3, due_at=AT + 20, strict=1))
     open_call(connection, call_row(pos=4, due_at=None))
 

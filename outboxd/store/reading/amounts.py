@@ -138,7 +138,8 @@ def ended_sagas(connection: Connection, known: Ended | None = None) -> Ended:
 def next_timer(connection: Connection) -> tuple[float, str] | None:
     """The next deadline or end of a sleep, and which (index outboxd_call_due)."""
     row: tuple[float, str] | None = connection.execute(
-        "SELECT due_at, CASE name WHEN 'sleep' THEN 'sleep' ELSE 'deadline' END FROM outboxd_call "
+        "SELECT due_at, CASE WHEN kind IN ('sleep', 'until') THEN 'sleep' ELSE 'deadline' END "
+        "FROM outboxd_call "
         "WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
     ).fetchone()
     return row

@@ -43,7 +43,9 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class OpenCall(msgspec.Struct, frozen=True):
-    """A call, a sleep or an undo that a saga waits for."""
+    """A step or an undo that a saga waits for. ``kind``: the step's, or undo; ``key``: of the
+    message that a receive waits for, None once that is here.
+    """
 
     saga: str
     pos: int
@@ -53,7 +55,14 @@ class OpenCall(msgspec.Struct, frozen=True):
     sent_at: float
     due_at: float | None
     repeats: int
-    strict: int = 0
+    strict: int
+    kind: str
+    key: str | None
+
+    @property
+    def is_timer(self) -> bool:
+        """Whether only time ends it."""
+        return self.kind in ("sleep", "until")
 
 
 _INSTANCE = ", ".join(Instance.__struct_fields__)
@@ -201,7 +210,7 @@ def calls(connection: Connection, sagas: Sequence[str]) -> list[OpenCall]:
         sagas,
     ).fetchall()
     undos = connection.execute(
-        "SELECT saga, pos, id, name, '', at, NULL, 0, 0 FROM outboxd_undo "
+        "SELECT saga, pos, id, name, '', at, NULL, 0, 0, 'undo', NULL FROM outboxd_undo "
         f"WHERE saga IN ({places(sagas)}) AND state = 'sent' ORDER BY saga, pos DESC",
         sagas,
     )

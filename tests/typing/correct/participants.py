@@ -135,6 +135,16 @@ async def fulfil(saga: Saga, order: PlaceOrder) -> OrderCompleted:
 @orders.saga(version=2, again="refuse")
 async def count(saga: Saga, tick: Tick) -> int:
     await saga.call(VoidPayment(order_id="o-1"))
+    pay = AuthorizePayment(order_id="o-1", cents=1)
+    paid, nothing = await saga.all(saga.call(pay), saga.sleep(1), on_error="wait")
+    assert_type(paid, PaymentAuthorized)
+    assert_type(nothing, None)
+    assert_type(await saga.all(*[saga.call(pay)]), tuple[PaymentAuthorized, ...])
+    match await saga.race(saga.call(pay), saga.all(saga.sleep(1), saga.call(pay))):
+        case (0, first):
+            assert_type(first, PaymentAuthorized)
+        case (1, both):
+            assert_type(both, tuple[None, PaymentAuthorized])
     return saga.now().year
 
 

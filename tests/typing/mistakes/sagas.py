@@ -46,8 +46,13 @@ async def calls_wrongly(saga: Saga, order: PlaceOrder) -> OrderCompleted:
     await saga.start(AUTHORIZE, on_cancel="kill")  # error
     started: PaymentAuthorized = await saga.start(AUTHORIZE)  # error
     booking = await (await saga.start(AUTHORIZE)).result()  # error
+    await saga.all(AUTHORIZE, saga.sleep(1))  # error
+    both: tuple[None, str] = await saga.all(saga.sleep(1), saga.call(AUTHORIZE))  # error
+    await saga.race(saga.sleep(1), on_error="ignore")  # error
     AUTHORIZED.order_id = (await saga.call(AUTHORIZE)).order_id  # error
-    return OrderCompleted(order_id=nothing, number=f"{number} {booking} {not_awaited} {started}")
+    return OrderCompleted(
+        order_id=nothing, number=f"{number} {booking} {not_awaited} {started}{both}"
+    )
 
 
 @orders.saga

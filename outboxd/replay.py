@@ -1,0 +1,84 @@
+"""Journal → coroutine: a saga is rebuilt, step by step, or it is shown where its code has changed.
+
+Completions come in the order in which they once came, so whatever ran side by side runs again as it
+did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .errors import Cancelled, CodeChanged, SagaEnd
+from .steps import Step, content_of
+
+if TYPE_CHECKING:
+    from .saga import Instance, Moved
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A finished step of the journal: what was asked, and how it ended."""
+
+    pos: int
+    kind: str
+    name: str
+    mark: int
+    at: float
+    value: Any = None
+    error: SagaEnd | None = None
+    may_have_run: bool = False
+
+
+def replay(
+    instance: Instance,
+    started_at: float,
+    journal: list[Recorded],
+    decode: Callable[[Step, Any], Any],
+) -> Moved:
+    """Rebuilds ``instance`` from its journal; returns what its code asks for now.
+
+    ``decode(step, value)`` turns a recorded value into the object that the code got.
+    Raises CodeChanged if the code asks for something else than the journal has.
+    """
+    moved = instance.start(started_at)
+    for record in journal:
+        moved = feed(instance, record, decode)
+    return moved
+
+
+def feed(instance: Instance, record: Recorded, decode: Callable[[Step, Any], Any]) -> Moved:
+    """Ends one step as the journal has it; raises CodeChanged if the code waits for another."""
+    step = asked_at(instance, record.pos, record.kind, record.name, record.mark)
+    pos, at = record.pos, record.at
+    if isinstance(record.error, Cancelled):
+        return instance.cancel(at, record.error)
+    if record.error is not None:
+        return instance.throw(at, record.error, may_have_run=record.may_have_run, pos=pos)
+    value = decode(step, record.value)
+    return instance.resume(at, value, was_done=not record.may_have_run, pos=pos)
+
+
+def asked_at(instance: Instance, pos: int, kind: str, name: str, mark: int) -> Step:
+    """The step that the code waits for at ``pos``, if it is what the journal has there."""
+    step = instance.open.get(pos)
+    if step is None:
+        raise CodeChanged(pos, f"{kind} {name}", said(instance))
+    check(step, pos, kind, name, mark)
+    return step
+
+
+def said(instance: Instance) -> str:
+    """What the code asks for now, for a person."""
+    steps = [f"{step.kind} {step.name} (step {step.pos})" for step in instance.open.values()]
+    return ", ".join(steps) or "the end"
+
+
+def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
+    """Raises CodeChanged unless ``step`` is what the journal recorded."""
+    if (step.pos, step.kind, step.name) != (pos, kind, name):
+        raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
+    if step.mark != mark:
+        asked = f"{step.kind} {step.name} {content_of(step.action)}".rstrip()
+        raise CodeChanged(pos, f"{kind} {name} with other content", asked)
