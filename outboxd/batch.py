@@ -54,7 +54,11 @@ class Outcome(msgspec.Struct):
 
 
 class Batch:
-    """The transaction of one batch. ``now`` is its one moment, in UTC seconds."""
+    """The transaction of one batch. ``now`` is its one moment, in UTC seconds.
+
+    ``posted``: messages for sagas to receive; ``listening``: (saga, position) of who waits for one
+    since a moment ago. They meet at the end.
+    """
 
     def __init__(self, connection: Connection, sender: str, now: float) -> None:
         self.connection = connection
@@ -65,6 +69,8 @@ class Batch:
         self.touched: set[tuple[str, str]] = set()
         self.holes: dict[tuple[str, str], bool] = {}
         self.pending: set[str] = set()
+        self.posted: list[Envelope] = []
+        self.listening: list[tuple[str, int]] = []
         self._out: list[tuple[str, str, bytes]] = []
         self._writes: list[tuple[Write, tuple[object, ...]]] = []
 
@@ -73,7 +79,8 @@ class Batch:
         """One message within the batch: an exception undoes it and nothing else."""
         connection, sent, written = self.connection, len(self._out), len(self._writes)
         outcome = self.outcome
-        grown = [(kept, len(kept)) for kept in (outcome.notes, outcome.ended, outcome.freed)]
+        growing = (outcome.notes, outcome.ended, outcome.freed, self.posted, self.listening)
+        grown = [(kept, len(kept)) for kept in growing]
         connection.execute("SAVEPOINT message")
         try:
             yield

@@ -142,6 +142,8 @@ class Book:
         batch.defer(call.saga, journal.OPEN_CALL, msgspec.structs.astuple(call))
         if call.due_at is not None:
             batch.wake_by(call.due_at)
+        if call.kind == "receive":
+            batch.listening.append((call.saga, call.pos))
 
     def save_call(self, batch: Batch, call: CallRow) -> None:
         batch.defer(call.saga, journal.SAVE_CALL, journal.call_changes(call))
@@ -214,7 +216,8 @@ def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[Journ
     except Undecodable as err:
         recorded = f"start {start.type} {driver.shown(bytes(start.data))}"
         raise CodeChanged(0, recorded, str(err)) from err
-    instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+    saga = Saga(row.id, row.key, row.version, kind.spec.receives)
+    instance = Instance(saga, kind.spec.fn, message)
     try:
         _replay(instance, row.started_at, rows)
     except BaseException:

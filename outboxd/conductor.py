@@ -19,6 +19,7 @@ from .ending import Ending
 from .errors import (
     CallFailed,
     Cancelled,
+    CodeChanged,
     Reject,
     Rejected,
     SagaEnd,
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .message import (
     Envelope,
+    Undecodable,
     decode_data,
     decode_envelope,
     encode,
@@ -48,6 +50,7 @@ from .saga import (
     Step,
     Steps,
     Undo,
+    shown,
 )
 from .store import journal
 from .store.journal import CallRow, SagaRow
@@ -161,7 +164,8 @@ class Conductor:
 
     def _begin(self, batch: Batch, live: Live, kind: SagaKind, message: Any) -> None:
         row = live.row
-        instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+        saga = Saga(row.id, row.key, row.version, kind.spec.receives)
+        instance = Instance(saga, kind.spec.fn, message)
         live.instance = instance
         self._drive(batch, live, instance, instance.start(batch.now))
 
@@ -215,6 +219,21 @@ class Conductor:
         else:
             error = timed_out(call.kind, call.name, call.span_s)
             self.throw(batch, live, call, error, "timed_out", True)
+
+    def on_received(self, batch: Batch, envelope: Envelope, data: bytes) -> bool:
+        """A message came that the saga waited for; False if it does so no more."""
+        live = self._live(batch, envelope)
+        call = None if live is None else live.calls.get(envelope.call or 0)
+        if live is None or call is None or live.row.ended_at is not None:
+            return False
+        wanted = answer_of(waits.step_of(self.book.instance(batch, live), call).action)
+        try:
+            value = decode_data(data, wanted)
+        except Undecodable as err:
+            # It was readable when it was taken.
+            raise CodeChanged(call.pos, f"{call.name} {shown(data)}", str(err)) from err
+        self._resume(batch, live, call, "received", data, value)
+        return True
 
     def fire(self, batch: Batch, saga_id: str, pos: int) -> bool:
         """A due time came: taken back here, so that it comes once. False if it is no longer due."""

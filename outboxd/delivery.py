@@ -21,6 +21,7 @@ from .failing import Failing, Unroutable
 from .holding import LOCAL, LOCAL_KEY, Holding
 from .lanes import RUNNING, WAITING
 from .letters import Letters
+from .mail import Mail
 from .message import Envelope, checked_size, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
 from .store import fence, inbox, journal, meta, outbox, retention, timers
@@ -33,6 +34,9 @@ from .tx import Step, Tx
 
 BATCH_S = 0.02
 """A batch ends after this: slow handlers must not hold back what was already done beside them."""
+
+_MOVES = ("reply", "due", "received", "cancel")
+"""Kinds of messages that a saga's code is moved by."""
 
 
 class Delivery:
@@ -61,6 +65,7 @@ class Delivery:
         self.subscribing = Subscribing(participant, registry)
         self.arrival = Arrival(self)
         self.closing = Closing(self)
+        self.mail = Mail(self)
         self.failing = Failing(self, chance)
         self.last: dict[str, int] = {}
         self.epoch = 0
@@ -246,6 +251,7 @@ class Delivery:
         # Until the end: an exception leaves memory that is not to be believed.
         self._is_stale = True
         yield batch
+        self.mail.settle(batch)
         self.closing.children.free(batch)
         batch.flush(self.last)
         self.holding.reports(batch)
@@ -331,7 +337,7 @@ class Delivery:
     def _dispatch(self, batch: Batch, held: Held, envelope: Envelope, body: bytes) -> None:
         match envelope.kind:
             case "command" | "event":
-                if self._answer_again(batch, envelope):
+                if self._answer_again(batch, envelope) or self.mail.post(batch, envelope):
                     return
                 kind = self.starts(envelope)
                 if kind is not None:
@@ -343,6 +349,8 @@ class Delivery:
                 self.conductor.on_reply(batch, envelope)
             case "due":
                 self.conductor.on_due(batch, envelope)
+            case "received" if envelope.source == self.name:
+                self.mail.hand_over(batch, envelope)
             case "cancel" if envelope.source == self.name:
                 requests.cancel_child(self, batch, envelope)
             case "join":
@@ -467,7 +475,7 @@ class Delivery:
 
     def moves_saga(self, envelope: Envelope) -> bool:
         """Whether a failure of it is one of a saga's code."""
-        return envelope.kind in ("reply", "due", "cancel") or self.starts(envelope) is not None
+        return envelope.kind in _MOVES or self.starts(envelope) is not None
 
     def _own_due(self, batch: Batch, saga_id: str, pos: int) -> Envelope:
         """A due time as a message, so that it fails and is tried again like any other."""

@@ -132,11 +132,22 @@ class SagaMisuse(Exception):
     """The saga's code did what a saga must not do."""
 
 
-class CodeChanged(Exception):
-    """The journal no longer fits the saga's code."""
+_SAME_AGAIN = (
+    "if nobody has changed it: a saga's code must ask for the same each time, so it uses "
+    "saga.now() and saga.uuid() instead of time, datetime.now, random and uuid4"
+)
 
-    def __init__(self, pos: int, recorded: str, asked: str) -> None:
-        super().__init__(f"step {pos}: the journal has {recorded}, the code asks for {asked}")
+
+class CodeChanged(Exception):
+    """The journal no longer fits the saga's code.
+
+    ``is_content``: it asks for the same step with other content, as code does that is not
+    deterministic.
+    """
+
+    def __init__(self, pos: int, recorded: str, asked: str, *, is_content: bool = False) -> None:
+        said = f"step {pos}: the journal has {recorded}, the code asks for {asked}"
+        super().__init__(f"{said}; {_SAME_AGAIN}" if is_content else said)
         self.pos = pos
         self.recorded = recorded
         self.asked = asked

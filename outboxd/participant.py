@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
@@ -124,6 +124,7 @@ class SagaSpec(msgspec.Struct, frozen=True):
     version: int
     policy: Policy
     again: Literal["first", "refuse", "after_end"]
+    receives: tuple[type[Message], ...] = ()
 
 
 class InvariantSpec(msgspec.Struct, frozen=True):
@@ -210,6 +211,7 @@ class Participant:
         version: int = 1,
         retry: Policy | None = None,
         again: Literal["first", "refuse", "after_end"] = "first",
+        receives: Sequence[type[Message]] = (),
     ) -> SagaRegistrar: ...
     def saga(self, *fn: Any, **options: Any) -> Any:
         """Registers a saga; its second parameter's annotation says which message starts it.
@@ -217,6 +219,7 @@ class Participant:
         ``again``: what a second start with the same key does: ``"first"`` answers it with the first
         one's result, ``"refuse"`` rejects it, ``"after_end"`` starts anew once the first has ended.
         ``retry``: how often a bug in its code is tried again before the saga is stuck.
+        ``receives``: the events and commands that it waits for with ``saga.receive``.
         """
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -273,9 +276,10 @@ class Participant:
         version: int = 1,
         retry: Policy | None = None,
         again: Literal["first", "refuse", "after_end"] = "first",
+        receives: Sequence[type[Message]] = (),
     ) -> Callable[..., Any]:
         if not inspect.iscoroutinefunction(fn):
             raise ConfigError(f"{self.name}: the saga {fn.__name__} must be an async def")
         policy = retry or SAGA_POLICY
-        self.sagas.append(SagaSpec(fn, fn.__name__, version, policy, again))
+        self.sagas.append(SagaSpec(fn, fn.__name__, version, policy, again, tuple(receives)))
         return fn

@@ -51,6 +51,7 @@ class Registry:
         self.participants: dict[str, Participant] = {}
         self.handlers: dict[tuple[str, str], Handler] = {}
         self.sagas: dict[tuple[str, str], SagaKind] = {}
+        self._receivers: dict[tuple[str, str], list[SagaKind]] = {}
         self.messages: dict[str, type[Message]] = {"MessageDeadLettered": MessageDeadLettered}
         self._owners: dict[str, str] = {}
         for participant in participants:
@@ -79,6 +80,10 @@ class Registry:
             k for (owner, _), k in self.sagas.items() if owner == participant and k.name == name
         )
         return next(found, None)
+
+    def receivers(self, participant: str, type_name: str) -> list[SagaKind]:
+        """The sagas that may wait for a message of this type."""
+        return self._receivers.get((participant, type_name), [])
 
     def subscriptions(self, participant: str) -> dict[str, typing.Literal["now", "retained"]]:
         """Publisher to where this participant's subscription begins."""
@@ -127,8 +132,10 @@ class Registry:
             if handler.participant == participant and issubclass(handler.message, Event):
                 yield handler.message, handler.spec.since
         for kind in self.sagas.values():
-            if kind.participant == participant and issubclass(kind.message, Event):
-                yield kind.message, "now"
+            if kind.participant == participant:
+                for message in (kind.message, *kind.spec.receives):
+                    if issubclass(message, Event):
+                        yield message, "now"
 
     def _add(self, participant: Participant) -> None:
         for spec in participant.handlers:
@@ -158,9 +165,34 @@ class Registry:
             _checked_reply(message, answer, where)
             for command, _ in _calls(saga.fn):
                 self._know(command, where)
-            self.sagas[participant.name, message.__name__] = SagaKind(
-                participant.name, saga.name, message.__name__, message, answer, saga
-            )
+            kind = SagaKind(participant.name, saga.name, message.__name__, message, answer, saga)
+            self.sagas[participant.name, message.__name__] = kind
+            self._receive(kind, where)
+
+    def _receive(self, kind: SagaKind, where: str) -> None:
+        """What a saga waits for with ``saga.receive``."""
+        for message in kind.spec.receives:
+            _check_receivable(message, where)
+            name = message.__name__
+            if issubclass(message, Command):
+                if self.receivers(kind.participant, name):
+                    raise ConfigError(f"{where}: another saga already receives the command {name}")
+                self._claim(kind.participant, message, where)
+            else:
+                self._know(message, where)
+            handler = self.handler(kind.participant, name)
+            if handler is not None and handler.is_effect:
+                raise ConfigError(
+                    f"{where}: {name} is handled by an async handler of {kind.participant} as well",
+                    hint="let a def handler take it, or another participant",
+                )
+            self._receivers.setdefault((kind.participant, name), []).append(kind)
+        for message in _received(kind.spec.fn):
+            if message not in kind.spec.receives:
+                raise ConfigError(
+                    f"{where}: it receives {message.__name__}, and does not say so",
+                    hint=f"write @{kind.participant}.saga(receives=({message.__name__},))",
+                )
 
     def _claim(self, participant: str, message: type[Message], where: str) -> None:
         name = message.__name__
@@ -262,29 +294,64 @@ def _check_undos(fn: Callable[..., Any], where: str) -> None:
             )
 
 
-def _calls(fn: Callable[..., Any]) -> Sequence[tuple[type[Message], type[Message] | None]]:
-    """The commands that a saga's source calls, with their undos, as far as they are literal."""
+def _check_receivable(message: type[Message], where: str) -> None:
+    name = getattr(message, "__name__", repr(message))
+    if not (isinstance(message, type) and issubclass(message, (Command, Event))):
+        raise ConfigError(f"{where}: receives= takes events and commands, not {name}")
+    if message.__outboxd__.key is None:
+        raise ConfigError(
+            f"{where}: it receives {name}, which has no key",
+            hint='a saga is found by its key: write key="field" in the message\'s class',
+        )
+    if issubclass(message, Command) and reply_type(message) not in (None, type(None)):
+        raise ConfigError(
+            f"{where}: it receives the command {name}, which is answered with "
+            f"{_text(reply_type(message))}",
+            hint="what a saga receives is not answered: write Command[None]",
+        )
+
+
+def _received(fn: Callable[..., Any]) -> Iterator[type[Message]]:
+    """The messages that a saga's source receives, as far as they are literal."""
+    for node in _method_calls(fn, "receive"):
+        name = node.args[0]
+        found = _global(fn, name.id) if isinstance(name, ast.Name) else None
+        if isinstance(found, type) and issubclass(found, (Command, Event)):
+            yield found
+
+
+def _method_calls(fn: Callable[..., Any], *names: str) -> Iterator[ast.Call]:
+    """Calls of methods with these names and an argument, in a function's source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(fn)))
     except (OSError, SyntaxError, TypeError):
-        return []
-    found: list[tuple[type[Message], type[Message] | None]] = []
+        return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            if node.func.attr not in ("call", "start", "send"):
-                continue
-            command = _message_built(node.args[0], fn)
-            undo = next((k.value for k in node.keywords if k.arg == "undo"), None)
-            if command is not None and issubclass(command, Command):
-                found.append((command, None if undo is None else _message_built(undo, fn)))
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name), args=[_, *_]) if name in names:
+                yield node
+
+
+def _calls(fn: Callable[..., Any]) -> Sequence[tuple[type[Message], type[Message] | None]]:
+    """The commands that a saga's source calls, with their undos, as far as they are literal."""
+    found: list[tuple[type[Message], type[Message] | None]] = []
+    for node in _method_calls(fn, "call", "start", "send"):
+        command = _message_built(node.args[0], fn)
+        undo = next((k.value for k in node.keywords if k.arg == "undo"), None)
+        if command is not None and issubclass(command, Command):
+            found.append((command, None if undo is None else _message_built(undo, fn)))
     return found
 
 
 def _message_built(node: ast.expr, fn: Callable[..., Any]) -> type[Message] | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
-    named = inspect.unwrap(fn).__globals__.get(node.func.id)
+    named = _global(fn, node.func.id)
     return named if isinstance(named, type) and issubclass(named, (Command, Event)) else None
+
+
+def _global(fn: Callable[..., Any], name: str) -> object:
+    return inspect.unwrap(fn).__globals__.get(name)
 
 
 def _text(annotation: Any) -> str:

@@ -78,7 +78,10 @@ def said(instance: Instance) -> str:
 def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
     """Raises CodeChanged unless ``step`` is what the journal recorded."""
     if (step.pos, step.kind, step.name) != (pos, kind, name):
-        raise CodeChanged(pos, f"{kind} {name}", f"{step.kind} {step.name} (step {step.pos})")
+        is_content = kind == step.kind and kind in ("sleep", "until")
+        asked = f"{step.kind} {step.name} (step {step.pos})"
+        raise CodeChanged(pos, f"{kind} {name}", asked, is_content=is_content)
     if step.mark != mark:
         asked = f"{step.kind} {step.name} {content_of(step.action)}".rstrip()
-        raise CodeChanged(pos, f"{kind} {name} with other content", asked)
+        recorded = f"{kind} {name} with other content"
+        raise CodeChanged(pos, recorded, asked, is_content=True)

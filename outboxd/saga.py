@@ -27,7 +27,7 @@ import msgspec
 from .branches import Branch, End, Fork, Leaf, OnError
 from .clock import seconds, utc
 from .errors import Cancelled, SagaEnd, SagaFailed, SagaMisuse
-from .message import Command, Event
+from .message import Command, Event, Message
 from .pending import Child as Child
 from .pending import OneStep, Pending, Starting, Together
 from .replay import Recorded as Recorded
@@ -38,11 +38,13 @@ from .steps import Action, check_lane, kind_of, limit_s, mark_of, name_of
 from .steps import Call as Call
 from .steps import Join as Join
 from .steps import Publish as Publish
+from .steps import Receive as Receive
 from .steps import Run as Run
 from .steps import Send as Send
 from .steps import Sleep as Sleep
 from .steps import Start as Start
 from .steps import Step as Step
+from .steps import Until as Until
 from .steps import shown as shown
 from .traces import ONLY, instead, is_lost_in_async
 from .traces import where as where
@@ -57,6 +59,7 @@ B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
+M = TypeVar("M", bound=Message)
 P = ParamSpec("P")
 
 
@@ -106,10 +109,13 @@ class Saga:
     ``version``: the version this instance started with.
     """
 
-    def __init__(self, saga_id: str, key: str, version: int = 1) -> None:
+    def __init__(
+        self, saga_id: str, key: str, version: int = 1, receives: tuple[type[Message], ...] = ()
+    ) -> None:
         self.id = saga_id
         self.key = key
         self.version = version
+        self.receives = receives
         self.created: dict[int, Pending[Any]] = {}
         self.undos: list[Undo] = []
         self.is_forward_only = False
@@ -174,6 +180,35 @@ class Saga:
     def sleep(self, span: str | float) -> Pending[None]:
         """Waits for ``span`` ("30s" or seconds), also over restarts."""
         return OneStep(self, Sleep(seconds(span)))
+
+    def until(self, moment: datetime) -> Pending[None]:
+        """Waits for a moment of the wall clock (aware), also if the clock is set meanwhile."""
+        if moment.tzinfo is None:
+            raise SagaMisuse(f"saga.until needs a time zone: {moment} has none")
+        return OneStep(self, Until(moment.timestamp()))
+
+    def receive(
+        self,
+        message: type[M],
+        *,
+        timeout: str | float,
+        key: str | None = None,
+        strict: bool = False,
+    ) -> Pending[M]:
+        """Waits for an event or a command of this type with the saga's key, or with ``key``.
+
+        The saga is declared with ``receives=``. What came before it waited is kept and found, in
+        the order in which it came. ``timeout`` and ``strict`` as in ``call``.
+
+        Raises TimedOut or Cancelled.
+        """
+        if message not in self.receives:
+            raise SagaMisuse(
+                f"this saga does not say that it receives {message.__name__}: "
+                f"write @participant.saga(receives=({message.__name__},))"
+            )
+        action = Receive(message, self.key if key is None else key, seconds(timeout), strict)
+        return OneStep(self, action)
 
     @overload
     def all(self, a: Awaitable[A], /, *, on_error: OnError = ...) -> Pending[tuple[A]]: ...

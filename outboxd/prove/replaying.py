@@ -42,7 +42,8 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     if row is None or kind is None:
         return []
     message = decode_data(decode_envelope(row.start).data, kind.message)
-    instance = Instance(Saga(row.id, row.key, row.version), kind.spec.fn, message)
+    saga = Saga(row.id, row.key, row.version, kind.spec.receives)
+    instance = Instance(saga, kind.spec.fn, message)
     recorded, begun = book._recorded(journal.rows(node.connection, saga_id))
     found: list[MadeCall] = []
     try:

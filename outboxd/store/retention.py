@@ -19,6 +19,7 @@ _PRUNE = (
         "(state = 'started' AND EXISTS (SELECT 1 FROM outboxd_saga s "
         "WHERE s.id = json_extract(outboxd_fence.result, '$'))) LIMIT ?)"
     ),
+    "DELETE FROM outboxd_early WHERE n IN (SELECT n FROM outboxd_early WHERE at < ? LIMIT ?)",
     (
         "DELETE FROM outboxd_seen WHERE (source, id) IN "
         "(SELECT source, id FROM outboxd_seen WHERE at < ? LIMIT ?)"

@@ -502,3 +502,85 @@ def test_an_invariant_is_kept_with_its_sentence() -> None:
 
     (spec,) = participant.invariants
     assert (spec.text, spec.fn, spec.when) == ("an order is charged once", once, "idle")
+
+
+# What a saga receives.
+
+
+class Word(Command[None], to="orders", key="order_id"):
+    order_id: str
+
+
+class Asked(Command[str], to="orders", key="order_id"):
+    order_id: str
+
+
+class Keyless(Event, source="payments"):
+    cents: int
+
+
+async def listening(saga: Saga, order: PlaceOrder) -> str:
+    await saga.receive(Word, timeout="1h")
+    return (await saga.receive(Paid, timeout="1h")).order_id
+
+
+def receiving(*messages: Any, code: Any = fulfil, name: str = "orders") -> Participant:
+    participant = Participant(name)
+    participant.saga(receives=messages)(code)
+    return participant
+
+
+def test_what_a_saga_receives_is_known_owned_and_subscribed_to() -> None:
+    registry = Registry([receiving(Word, Paid, code=listening)])
+    kind = registry.saga_named("orders", "listening")
+    assert registry.receivers("orders", "Word") == [kind] == registry.receivers("orders", "Paid")
+    assert registry.receivers("payments", "Paid") == []
+    assert registry.owner("Word") == "orders"
+    assert registry.subscriptions("orders") == {"payments": "now"}
+
+
+def test_a_receive_that_is_not_declared_is_refused() -> None:
+    error = refusal(receiving(Word, code=listening))
+    assert "saga listening: it receives Paid, and does not say so" in error.message
+    assert error.hint == "write @orders.saga(receives=(Paid,))"
+
+
+def word(tx: Tx, cmd: Word) -> None: ...
+
+
+async def paid(ctx: Context, event: Paid) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (Asked, "it receives the command Asked, which is answered with str"),
+        (Keyless, "it receives Keyless, which has no key"),
+        (Void, "Void belongs to 'payments', not to 'orders'"),
+        (str, "receives= takes events and commands, not str"),
+    ],
+)
+def test_what_no_saga_can_receive_is_refused(message: Any, said: str) -> None:
+    assert said in refusal(receiving(message)).message
+
+
+def test_a_command_that_is_received_has_no_other_handler() -> None:
+    participant = receiving(Word)
+    participant.handle(word)
+    assert "orders already handles Word" in refusal(participant).message
+
+
+def test_an_event_that_is_received_is_not_an_effect_s_too() -> None:
+    participant = receiving(Paid)
+    participant.handle(paid)
+    error = refusal(participant)
+    assert "Paid is handled by an async handler of orders as well" in error.message
+
+
+def test_a_command_is_received_by_one_saga() -> None:
+    async def other(saga: Saga, order: Asked) -> str:
+        return order.order_id
+
+    participant = receiving(Word)
+    participant.saga(receives=(Word,))(other)
+    assert "another saga already receives the command Word" in refusal(participant).message
