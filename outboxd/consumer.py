@@ -66,7 +66,7 @@ class Consumer:
         self._are_suspect = are_suspect
         self._quarantine = quarantine
         self._on_outage = on_outage
-        self._count = count
+        self.count = count
         self._claim_at = 0.0
         self._cursor = b"0-0"
 
@@ -120,7 +120,7 @@ class Consumer:
         entries = await self._read(own=None)
         if entries:
             await self._take(entries, are_suspect=False)
-        if len(entries) < self._count and not self.is_caught_up:
+        if len(entries) < self.count and not self.is_caught_up:
             await self._catch_up()
         if self._clock.monotonic() >= self._claim_at:
             await self._claim()
@@ -138,7 +138,7 @@ class Consumer:
             self.source,
             self._delivery.name,
             self._node,
-            count=self._count,
+            count=self.count,
             block_s=BLOCK_S if own is None else None,
             own=own,
         )
@@ -167,7 +167,7 @@ class Consumer:
             self._node,
             min_idle_s=CLAIM_IDLE_S,
             cursor=self._cursor,
-            count=self._count,
+            count=self.count,
         )
         if claimed.entries:
             await self._take(claimed.entries, are_suspect=True)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 import msgspec
 
 from outboxd.clock import Clock
-from outboxd.memory_stream import Id, MemoryStream
+from outboxd.memory_stream import Id, Log, MemoryStream
 from outboxd.stream import Entry, id_order
 
 
@@ -81,12 +81,16 @@ class SimStream(MemoryStream):
             log = self._logs[feed.stream]
             log.append(log.bodies[entry_id], 0)
 
+    def unread(self, feed: Feed) -> int:
+        """How many entries ``feed`` would read."""
+        log = self._logs.get(feed.stream)
+        return 0 if log is None else len(log.ids) - _read_to(log, feed)
+
     def _next_id(self, feed: Feed) -> Id | None:
         log = self._logs.get(feed.stream)
         if log is None:
             return None
-        group = log.groups.get(feed.reader)  # a reader that is not up yet has none: from the start
-        at = 0 if group is None else bisect_right(log.ids, group.delivered)
+        at = _read_to(log, feed)
         return log.ids[at] if at < len(log.ids) else None
 
     def pending(self) -> int:
@@ -108,3 +112,9 @@ class SimStream(MemoryStream):
         ), tuple(
             (name, tuple(sorted(held.items()))) for name, held in sorted(self._accepted.items())
         )
+
+
+def _read_to(log: Log, feed: Feed) -> int:
+    """The index of what ``feed`` reads next; without a group, of a reader not up yet, the first."""
+    group = log.groups.get(feed.reader)
+    return 0 if group is None else bisect_right(log.ids, group.delivered)

@@ -21,7 +21,7 @@ import msgspec
 
 from outboxd.message import Envelope, Message
 
-from . import moment
+from . import image, moment
 from .cast import Cast
 from .choices import Chance, Chooser, Plan, Planned, Point
 from .moment import Moment
@@ -289,11 +289,11 @@ class Explorer:
             if len(chooser.points) <= chooser.last or (not left and looks >= _LOOKS):
                 return
             looks += 1
-            image = world.image()
-            known = self._seen.get(image)
+            number = image.of(world)
+            known = self._seen.get(number)
             if known is not None and known.budget >= left:
                 raise _Equal(known)
-            marks.append((image, len(chooser.points)))
+            marks.append((number, len(chooser.points)))
             if left and len(chooser.points) > stops[-1] and moment.is_possible(world):
                 stops.append(len(chooser.points))
 
@@ -321,10 +321,10 @@ class Explorer:
     ) -> None:
         """The states of a run are explored with ``left`` further failures."""
         ways, passed = after, len(chooser.points)
-        for image, at in reversed(marks):
+        for number, at in reversed(marks):
             ways += sum(len(point.ways) for point in chooser.points[at:passed])
             passed = at
-            self._seen[image] = _Known(left, ways)
+            self._seen[number] = _Known(left, ways)
 
     def _run(self, starts: Starts, chooser: Chooser) -> Found | None:
         with self._world(starts, chooser) as world:

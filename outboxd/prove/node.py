@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from outboxd.batch import NEVER, Batch, Outcome, Started
 from outboxd.committer import Committer
-from outboxd.consumer import Consumer
+from outboxd.consumer import COUNT, Consumer
 from outboxd.delivery import Delivery
 from outboxd.effects import Steps
 from outboxd.message import Envelope, decode_envelope, events_stream, in_stream
@@ -194,11 +194,16 @@ class Node:
         self.does(f"takes {envelope.type} from outside", envelope)
         self._commit(lambda cx: self.delivery.submit(cx, [envelope]))
 
-    def take(self, feed: Feed, body: bytes) -> None:
-        """Reads the next entry of ``feed``, commits, acks."""
+    def take(self, feed: Feed, body: bytes, *, is_alone: bool) -> None:
+        """Reads the next entry of ``feed``, or all there are, commits, acks."""
         envelope = decode_envelope(body)
         self.does(f"takes {said(envelope)}", envelope)
-        driven(self.consumers[feed].read_new())
+        consumer = self.consumers[feed]
+        consumer.count = 1 if is_alone else COUNT
+        try:
+            driven(consumer.read_new())
+        finally:
+            consumer.count = 1
 
     def catch_up(self) -> None:
         """Finds its streams read to their ends."""

@@ -115,6 +115,10 @@ class Oracles:
                 [f"{envelope.id}: {', '.join(sorted(map(repr, keys)))}"],
             )
 
+    def refused(self, envelope: Envelope) -> None:
+        """A handler has said no: that is to say that nothing was done."""
+        self._acted.discard(envelope.id)
+
     def recorded(self, node: Node, envelope: Envelope, name: str) -> None:
         """What an effect learned outside is committed: from now on it is not asked again."""
         self._recorded.add(_act(node, envelope, name))
@@ -142,6 +146,7 @@ class Oracles:
             frozenset(self._last.items()),
             frozenset((step, frozenset(keys)) for step, keys in self._keys.items()),
             frozenset(self._recorded),
+            frozenset(self._acted),
             frozenset(self._begun),
         )
 
@@ -291,8 +296,7 @@ class Oracles:
             raise not_the_same(saga_id, err) from err
         for call in calls:
             done = self._handled.get((call.to, call.message_id), 0) or self._has_started(call)
-            if call.end != "Rejected":  # a handler that says no says that nothing was done
-                done = done or int(call.message_id in self._acted)
+            done = done or int(call.message_id in self._acted)
             undone = self._handled.get((call.to, undo_id(saga_id, call.pos)), 0)
             must = call.has_undo and done and (state != "completed" or call.end != "ok")
             may = call.has_undo and (must or (call.message_id in self._begun and call.end != "ok"))

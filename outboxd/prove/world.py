@@ -21,7 +21,6 @@ from outboxd.saga import where
 from outboxd.stream import NoGroup
 
 from . import effect as effects
-from . import image
 from .broker import Feed, SimStream, VirtualClock
 from .cast import START, Cast
 from .choices import ORDER, Chooser, Kind, Point
@@ -39,6 +38,7 @@ KILLED_AFTER = "the process is killed after the commit"
 BY_STREAM = "puts it into the stream, without numbers"
 TWICE = "it stands there twice"
 AWAY = "its reader is away until the next deadline has passed"
+TOGETHER = "it is read in one batch with what follows"
 LOST = "a stranger deletes it from the stream"
 RAISES = "its handler fails once"
 POISON = "its handler fails until somebody fixes it"
@@ -264,21 +264,22 @@ class World:
     def _deliver(self, node: Node, feed: Feed, body: bytes) -> None:
         envelope = decode_envelope(body)
         what = f"{node.name} reads {said(envelope)}"
-        ways = (TWICE, AWAY, LOST) if envelope.seq else (TWICE, AWAY)
-        match self._choose(what, ways, "read", node, envelope):
-            case way if way == AWAY:
-                self.away[feed], away = self.away_until()
-                self.tell(node.name, f"{away}, before {said(envelope)}", is_fault=True)
-                return
-            case way if way == LOST:
-                self.tell("broker", f"{said(envelope)} to {node.name}: {LOST}", is_fault=True)
-                self.broker.lose_head(feed)
-                return
-            case way if way == TWICE:
-                self.tell("broker", f"{said(envelope)} to {node.name}: {TWICE}", is_fault=True)
-                self.broker.repeat(feed)
+        ways: tuple[str, ...] = (TWICE, AWAY, LOST) if envelope.seq else (TWICE, AWAY)
+        ways += (TOGETHER,) if self.broker.unread(feed) > 1 else ()
+        way = self._choose(what, ways, "read", node, envelope)
+        if way == AWAY:
+            self.away[feed], away = self.away_until()
+            self.tell(node.name, f"{away}, before {said(envelope)}", is_fault=True)
+            return
+        if way is not None:
+            self.tell("broker", f"{said(envelope)} to {node.name}: {way}", is_fault=True)
+        if way == LOST:
+            self.broker.lose_head(feed)
+            return
+        if way == TWICE:
+            self.broker.repeat(feed)
         self.tell(node.name, f"reads {said(envelope)}")
-        self.with_(node, lambda: node.take(feed, body))
+        self.with_(node, lambda: node.take(feed, body, is_alone=way != TOGETHER))
 
     def _publish(self, node: Node) -> None:
         node.publish()
@@ -455,7 +456,9 @@ class World:
 
     def noted(self, node: Node, envelope: Envelope, error: Exception) -> None:
         """An error of a handler, told. Raises Violated if it will never be otherwise."""
-        if not isinstance(error, (Injected, Reject, effects.OutsideFailed)):
+        if isinstance(error, Reject):
+            self.oracles.refused(envelope)
+        elif not isinstance(error, (Injected, effects.OutsideFailed)):
             self.tell(node.name, f"raises {type(error).__name__}: {error}")
             self.oracles.failed(envelope, error)
 
@@ -492,7 +495,3 @@ class World:
     def tell(self, who: str, what: str, is_fault: bool = False) -> None:
         """A line of the story."""
         self.story.append(Told(self.clock.at - START, who, what, is_fault))
-
-    def image(self) -> int:
-        """A number for the whole state: equal states go on in equal ways."""
-        return image.of(self)

@@ -22,7 +22,7 @@ JOBS = 2
 
 
 @pytest.mark.parametrize(
-    ("module", "span_s", "fewest"), [(tiny, 9.0, 600), (errand, 6.0, 150)], ids=["tiny", "errand"]
+    ("module", "span_s", "fewest"), [(tiny, 8.0, 500), (errand, 4.0, 100)], ids=["tiny", "errand"]
 )
 def test_it_holds_in_random_schedules(
     module: ModuleType, span_s: float, fewest: int, storm: int, tell: Callable[[str], None]

@@ -1,7 +1,7 @@
 """outboxd itself, broken in one place: the simulator finds out, by its own rules.
 
-Each mutation is a function that patches one method. Two of them do no harm: what the broker says
-decides nothing, the numbers in the databases do.
+Each mutation is a function that patches one method. Three of them do no harm: what the broker
+says or shuffles decides nothing, the numbers in the databases do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from outboxd.settle import Progress, Receipt
 from outboxd.store import fence, inbox, journal, outbox, timers
 from outboxd.store.outbox import OutRow
 from outboxd.stream import Entry
-from tests.prove import errand, planting
+from tests.prove import errand, planting, tiny
 
 Patch = pytest.MonkeyPatch
 
@@ -233,6 +233,33 @@ def begins_groups_at_the_end(patch: Patch) -> None:
     patch.setattr(MemoryStream, "ensure", ensure)
 
 
+def forgets_replays(patch: Patch) -> None:
+    """A letter that was replayed with success stays in the list."""
+    patch.setattr(Letters, "replayed", lambda self, batch, held: None)
+
+
+def leaves_gaps_in_numbers(patch: Patch) -> None:
+    """A sender skips numbers: its receivers wait for messages that do not exist."""
+    right = outbox.add
+
+    def add(connection: Any, last: dict[str, int], messages: Any, at: float) -> list[OutRow]:
+        for stream, _, _ in messages:
+            last[stream] = last.get(stream, 0) + 1
+        return right(connection, last, messages, at)
+
+    patch.setattr(outbox, "add", add)
+
+
+def undoes_what_never_ran(patch: Patch) -> None:
+    """Each undo says that its step was answered, so that nobody asks whether it ran."""
+    right = Ending._send
+
+    def send(self: Ending, *args: Any) -> None:
+        right(self, *args[:-1], "done")  # type: ignore[call-arg]  # the last: what became of it
+
+    patch.setattr(Ending, "_send", send)
+
+
 def ends_before_undo_is_answered(patch: Patch) -> None:
     """A saga ends while the undo of a call that timed out is still under way."""
     right = Ending.end_if_answered
@@ -272,6 +299,9 @@ BREAKING: dict[Callable[[Patch], None], str] = {
     throws_letters_away: "messages are not conserved",
     keeps_failed_writes: "what is done is charged and sent once",
     takes_starts_twice: "handled one message twice",
+    forgets_replays: "messages are not conserved",
+    leaves_gaps_in_numbers: NO_END,
+    undoes_what_never_ran: "what was not done, or should stay, was undone",
     begins_groups_at_the_end: "what was put into a stream was never taken",
     ends_before_undo_is_answered: "a saga ended before its undo was answered",
     unwinds_in_wrong_order: "what was done last was not undone first",
@@ -279,9 +309,11 @@ BREAKING: dict[Callable[[Patch], None], str] = {
 """Mutation → the rule that it violates."""
 
 CASTS: dict[Callable[[Patch], None], Callable[[], Registry | None]] = {
-    ends_before_undo_is_answered: lambda: planting.right(planting.planted("timeout_as_failure"))
+    ends_before_undo_is_answered: lambda: planting.right(planting.planted("timeout_as_failure")),
+    undoes_what_never_ran: lambda: Registry(tiny.CAST),
+    undoes_nothing_unknown: lambda: planting.right(planting.planted("undo_without_step")),
 }
-"""Where the errand is not enough: a saga that goes on after a timeout."""
+"""Where the errand is not enough (a saga that goes on after a timeout), or too much."""
 
 
 @pytest.mark.parametrize("mutate", BREAKING, ids=lambda mutate: mutate.__name__)
@@ -313,10 +345,22 @@ def trusts_the_broker(patch: Patch) -> None:
     patch.setattr(Relay, "_check_marker", lambda self, done: None)
 
 
+def publishes_backwards(patch: Patch) -> None:
+    """What comes together is published the last first: what is too early comes again."""
+    right = Relay._next_rows
+
+    async def next_rows(self: Relay) -> list[OutRow]:
+        return list(reversed(await right(self)))
+
+    patch.setattr(Relay, "_next_rows", next_rows)
+
+
 @pytest.mark.parametrize(
-    "mutate", [acks_before_commit, trusts_the_broker], ids=lambda mutate: mutate.__name__
+    "mutate",
+    [acks_before_commit, trusts_the_broker, publishes_backwards],
+    ids=lambda mutate: mutate.__name__,
 )
-def test_what_the_broker_says_decides_nothing(mutate: Callable[[Patch], None]) -> None:
+def test_what_the_broker_says_or_shuffles_decides_nothing(mutate: Callable[[Patch], None]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutate(patch)
         proof = _proved(faults=1, random_s=0.5)
