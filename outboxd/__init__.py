@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime as Runtime
     from .saga import Child as Child
     from .saga import Saga as Saga
+    from .standalone import Outbox as Outbox
 
 _HOMES = {
     "errors": (
@@ -52,6 +53,7 @@ _HOMES = {
     "retry": "Policy",
     "runtime": "Runtime",
     "saga": "Child Saga",
+    "standalone": "Outbox",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -34,6 +34,7 @@ _VERSION = "%(version)s"
         "prove": "prove:prove",
         "config": "config:config",
         "bench": "bench:bench",
+        "doctor": "doctor:doctor",
     },
 )
 @click.version_option(package_name="outboxd", message=_VERSION)

@@ -286,6 +286,15 @@ def sqlite_version() -> str:
     return sqlite3.sqlite_version
 
 
+def sqlite_options() -> list[str]:
+    """With which options the SQLite library was built."""
+    connection = open_memory()
+    try:
+        return [row[0] for row in connection.execute("PRAGMA compile_options").fetchall()]
+    finally:
+        connection.close()
+
+
 def is_infrastructure(err: BaseException) -> bool:
     """Whether ``err`` says that the database, not the handler, failed: it costs no attempt."""
     name = getattr(err, "sqlite_errorname", None) or ""

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from outboxd.errors import ConfigError
 
+from . import meta
 from .connection import Connection
+
+_VERSION = "tables"
+"""The key under which is noted how many scripts were applied."""
 
 
 def statements(script: str) -> Iterator[str]:
@@ -48,7 +52,7 @@ def migrate_own(connection: Connection) -> None:
     """Brings outboxd's tables up to date; raises ConfigError if they are newer than this code."""
     folder = files("outboxd.store") / "schema"
     scripts = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    done = connection.execute("PRAGMA user_version").fetchone()[0]
+    done = _version(connection)
     if done > len(scripts):
         raise ConfigError(
             f"the database is of version {done}, this outboxd knows {len(scripts)}",
@@ -57,7 +61,16 @@ def migrate_own(connection: Connection) -> None:
     for number, name in enumerate(scripts[done:], done + 1):
         for statement in statements((folder / name).read_text()):
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
+        meta.put(connection, _VERSION, number)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """How many scripts were applied. Not PRAGMA user_version: the file may be an application's."""
+    ours = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'outboxd_meta'").fetchone()
+    if ours is None:
+        return 0
+    version: int | None = meta.get(connection, _VERSION)
+    return 1 if version is None else version  # the first one was not noted
 
 
 def migrate_participant(connection: Connection, name: str, scripts: list[tuple[str, str]]) -> None:
