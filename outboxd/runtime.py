@@ -25,6 +25,8 @@ from .batch import Outcome
 from .broker import TEND_S, Broker
 from .clock import Clock, SystemClock, utc
 from .errors import Cancelled, NotFound, Refused, Rejected, first_of
+from .handle import Handle as Handle
+from .handle import Standing
 from .hosted import Hosted
 from .intake import Intake
 from .janitor import Janitor
@@ -71,26 +73,6 @@ class Progress(msgspec.Struct, frozen=True):
     suspects: int = 0
     broker: str = "up"
     elapsed_s: float = 0.0
-
-
-class Handle:
-    """A started saga. ``id`` finds it again after a restart."""
-
-    def __init__(self, runtime: Runtime, saga_id: str, participant: str) -> None:
-        self.id = saga_id
-        self.participant = participant
-        self._runtime = runtime
-
-    async def result(self) -> Any:
-        """Waits for the saga's end and returns its result.
-
-        Raises Rejected with the reason if it was compensated, Cancelled if it was cancelled.
-        """
-        return await self._runtime.result_of(self.participant, self.id)
-
-    async def cancel(self, reason: str) -> None:
-        """Cancels the saga; see ``Runtime.cancel``."""
-        await self._runtime.cancel(self.id, reason)
 
 
 class Runtime:
@@ -380,6 +362,14 @@ class Runtime:
             raise Rejected(row.reason or "compensated")
         kind = self.registry.saga_named(participant, row.name)
         return decode_data(row.result or b"null", kind.result if kind else Any)
+
+    async def standing_of(self, participant: str, saga_id: str) -> Standing:
+        """Where a saga is; see ``Handle.standing``."""
+        database = self.hosted[participant].database
+        row = await database.read(lambda cx: journal.get_saga(cx, saga_id))
+        if row is None:  # its start is held and tried again
+            raise NotFound(f"{saga_id} has not begun yet")
+        return Standing.of(row)
 
     async def until_idle(self) -> None:
         """Returns once nothing is under way: seen twice, with no commit in between."""

@@ -27,6 +27,7 @@ _VERSION = "%(version)s"
         "why": "why:why",
         "saga": "saga:saga",
         "dead": "dead:dead",
+        "message": "message:message",
         "op": "op:op",
         "audit": "audit:audit",
         "trust": "trust:trust",
@@ -34,7 +35,9 @@ _VERSION = "%(version)s"
         "prove": "prove:prove",
         "config": "config:config",
         "bench": "bench:bench",
+        "db": "db:db",
         "doctor": "doctor:doctor",
+        "completion": "completion:completion",
     },
 )
 @click.version_option(package_name="outboxd", message=_VERSION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import click
 import msgspec
@@ -39,7 +40,7 @@ Letter = tuple[str, int]
 
 @click.group(cls=Group)
 def dead() -> None:
-    """Dead letters: list, show; replay, discard.
+    """Dead letters: list, show, export; replay, discard.
 
     \b
       replay    the message is handled again; a saga that is stuck on it goes on
@@ -171,6 +172,43 @@ def discard(
     said = reasoned(reason)
     confirmed(f"Discard {counted(len(letters), 'letter')} for good?", yes=yes)
     report(settings, out, operate.discard(settings.data, letters, reason=said))
+
+
+@dead.command()
+@click.argument("names", metavar="[ID]...", nargs=-1)
+@filter_option(", ".join(LETTER_FIELDS))
+@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="A file, not stdout.")
+@with_settings
+@with_output
+def export(
+    settings: Settings, out: Output, names: tuple[str, ...], filter_: str, to: Path | None
+) -> None:
+    """Write letters as JSON, one a line, with message, error and attempts.
+
+    Without a name or a filter, all that wait for a person. Nothing is changed.
+
+    \b
+      outboxd dead export | jq -r '.letter.error' | sort | uniq -c
+      outboxd dead export --filter 'handler:courier.book since:3d' --to letters.jsonl
+    """
+    if names and filter_:
+        raise ConfigError("name letters, or give --filter; not both")
+    with Monitor(settings.data) as monitor:
+        chosen = [monitor.find_letter(name) for name in names] or monitor.letter_numbers(
+            parse(filter_, LETTER_FIELDS)
+        )
+        lines = (
+            msgspec.json.encode(monitor.letter(f"{owner}/d-{n}")).decode() for owner, n in chosen
+        )
+        try:
+            with click.open_file(str(to or "-"), "w", encoding="utf-8") as file:
+                for line in lines:
+                    click.echo(line, file=file)
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise ConfigError(f"cannot write {to}: {err.strerror}") from err
+    out.say(f"{counted(len(chosen), 'letter')} exported")
 
 
 def page(settings: Settings, out: Output, detail: LetterDetail) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from outboxd.monitor import Monitor
+from outboxd.monitor import Monitor, Why
 from outboxd.settings import Settings
 
 from .options import with_data, with_output, with_settings
@@ -40,7 +40,12 @@ def why(settings: Settings, out: Output, name: str) -> None:
         found = monitor.why(name)
     if out.is_json:
         out.document(found)
-        return
+    else:
+        page(settings, out, found)
+
+
+def page(settings: Settings, out: Output, found: Why) -> None:
+    """The answer for a person."""
     out.line(f"{out.painted(found.id, bold=True)}  {out.state(found.state)}")
     for sentence in found.waits_for or ("for nothing",):
         verb = "waits " if sentence.startswith("for ") else ""
