@@ -28,6 +28,8 @@ COUNT = 200
 """Entries per batch: one transaction and one sync of the disk for all of them."""
 
 BLOCK_S = 1.0
+PAUSED_S = 0.1
+
 CLAIM_IDLE_S = 60.0
 """Entries untouched for so long are of a consumer that is gone: ours are acked in milliseconds."""
 
@@ -82,6 +84,7 @@ class Consumer:
                     self._on_outage(None)
                 while True:
                     await self._quarantine.until_clear()
+                    await self._until_resumed()
                     await self.read_new()
             except NoGroup:
                 log.warning("group_recreated stream=%s", self.source)
@@ -93,6 +96,12 @@ class Consumer:
                 if outage.failures == 1 and not isinstance(err, StoreBroken):
                     self._on_outage(str(err))
                 await anyio.sleep(outage.pause_s)
+
+    async def _until_resumed(self) -> None:
+        """While its participant is paused nothing is read; deadlines get that time back."""
+        while self._delivery.paused is not None:
+            self._cut()
+            await anyio.sleep(PAUSED_S)
 
     def _cut(self) -> None:
         self.is_caught_up = False

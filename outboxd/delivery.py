@@ -24,11 +24,12 @@ from .letters import Letters
 from .mail import Mail
 from .message import Envelope, checked_size, decode_data, decode_envelope, encode
 from .registry import Handler, Registry, SagaKind
-from .store import fence, inbox, journal, meta, outbox, retention, timers
+from .store import fence, inbox, journal, meta, outbox, pausing, retention, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
 from .store.meta import Identity
+from .store.pausing import Pause
 from .subscribing import Subscribed, Subscribing
 from .tx import Step, Tx
 
@@ -69,6 +70,7 @@ class Delivery:
         self.failing = Failing(self, chance)
         self.last: dict[str, int] = {}
         self.epoch = 0
+        self.paused: Pause | None = None
         self._rollbacks = rollbacks
         self._beat = beat
         self._rollbacks_seen = 0
@@ -430,6 +432,7 @@ class Delivery:
         self.subscribing.reload(connection)
         self.last = outbox.last_numbers(connection)
         self.epoch = meta.get(connection, "epoch") or 0
+        self.paused = pausing.get(connection)
 
     def _next_due(self, connection: Connection) -> float:
         """When the next held message, timer, delayed send or silent undo falls due."""

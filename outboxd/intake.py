@@ -99,7 +99,7 @@ class Intake:
     async def _submit(self, owner: str, envelopes: list[Envelope]) -> None:
         hosted = self._hosted[owner]
         book = hosted.delivery.conductor.book
-        while book.tally.running > FEED_OPEN:  # noqa: ASYNC110 - any commit may lower it
+        while book.tally.running > FEED_OPEN or hosted.delivery.paused:  # noqa: ASYNC110 - any commit may lower it
             await anyio.sleep(POLL_S)
         while True:
             try:
@@ -119,10 +119,16 @@ class Intake:
         return any(local.intersection(h.missing_subscriptions) for h in self._hosted.values())
 
     async def _apply_pending(self) -> None:
-        while found := await self._control.read(lambda cx: control.pending(cx, REQUESTS)):
+        while found := await self._control.read(
+            lambda cx: control.pending(cx, REQUESTS, closed=self._paused())
+        ):
             for request in found:
                 state, result = await self._apply(request)
                 await self._mark(request.id, state, result)
+
+    def _paused(self) -> list[str]:
+        """Who takes no messages now: what is sent to them stays where it is."""
+        return [name for name, hosted in self._hosted.items() if hosted.delivery.paused]
 
     async def _apply(self, request: control.Request) -> tuple[Literal["applied", "refused"], str]:
         try:

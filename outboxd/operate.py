@@ -144,15 +144,24 @@ def kill(data: Path, saga_id: str, *, who: str | None = None, reason: str) -> li
     return _about_saga(data, "saga.kill", saga_id, who or me(), _given(reason))
 
 
+def pause(
+    data: Path, participants: Sequence[str] = (), *, who: str | None = None, reason: str
+) -> list[Request]:
+    """Asks participants, by default all of them, to take no messages and begin no attempts."""
+    return _about_participants(data, "participant.pause", participants, who or me(), _given(reason))
+
+
+def resume(
+    data: Path, participants: Sequence[str] = (), *, who: str | None = None, reason: str = ""
+) -> list[Request]:
+    """Asks participants, by default all of them, to go on."""
+    return _about_participants(data, "participant.resume", participants, who or me(), reason)
+
+
 def trust(data: Path, sender: str, *, who: str | None = None, reason: str) -> list[Request]:
     """Asks every other participant to believe the store that ``sender`` has now."""
-    stores = {path.stem for path in data.glob("*.db") if path.name != control.FILE}
-    if sender not in stores:
-        near = difflib.get_close_matches(sender, stores, n=1)
-        raise NotFound(
-            f"there is no participant {sender!r} in {data}",
-            hint=f"did you mean {near[0]}?" if near else None,
-        )
+    stores = _stores(data)
+    _known(data, stores, sender)
     operation, at = _new_id(), SystemClock().now()
     requests = [
         Request(
@@ -224,6 +233,42 @@ def _about_letters(
         for number, (participant, chosen) in enumerate(parts, 1)
     ]
     return _add(data, requests)
+
+
+def _about_participants(
+    data: Path, kind: str, participants: Sequence[str], who: str, reason: str
+) -> list[Request]:
+    known = _stores(data)
+    for name in participants:
+        _known(data, known, name)
+    operation, at = _new_id(), SystemClock().now()
+    chosen = list(dict.fromkeys(participants)) or sorted(known)
+    requests = [
+        Request(
+            id=operation if len(chosen) == 1 else f"{operation}.{number}",
+            at=at,
+            kind=kind,
+            participant=name,
+            target=name,
+            who=who,
+            reason=reason.strip(),
+        )
+        for number, name in enumerate(chosen, 1)
+    ]
+    return _add(data, requests)
+
+
+def _stores(data: Path) -> set[str]:
+    return {path.stem for path in data.glob("*.db") if path.name != control.FILE}
+
+
+def _known(data: Path, stores: set[str], name: str) -> None:
+    if name not in stores:
+        near = difflib.get_close_matches(name, stores, n=1)
+        raise NotFound(
+            f"there is no participant {name!r} in {data}",
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
 
 
 def _about_saga(

@@ -26,10 +26,11 @@ from .message import (
     encode,
     key_of,
 )
-from .store import applied, dead, fence, inbox
+from .store import applied, dead, fence, inbox, pausing
 from .store.control import Request
 from .store.dead import Letter
 from .store.inbox import Held
+from .store.pausing import Pause
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -88,6 +89,8 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
             return _send(delivery, batch, request)
         case "dead.replay" | "dead.discard":
             return _on_letters(delivery, batch, request)
+        case "participant.pause" | "participant.resume":
+            return _pause(delivery, batch, request)
         case "sender.trust":
             return _trust(delivery, batch, request.target)
         case "saga.cancel":
@@ -166,6 +169,20 @@ def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
     else:
         delivery.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
     return args.id
+
+
+def _pause(delivery: Delivery, batch: Batch, request: Request) -> str:
+    """It takes no more messages and begins no attempts; or it does so again."""
+    was = delivery.paused
+    is_pause = request.kind == "participant.pause"
+    if is_pause and was is not None:
+        return f"{delivery.name} was paused already, by {was.who}: {was.reason}"
+    if not is_pause and was is None:
+        return f"{delivery.name} was not paused"
+    delivery.paused = Pause(batch.now, request.who, request.reason) if is_pause else None
+    pausing.put(batch.connection, delivery.paused)
+    batch.note("paused" if is_pause else "resumed", by=request.who, reason=request.reason)
+    return "paused" if is_pause else "resumed"
 
 
 def _trust(delivery: Delivery, batch: Batch, sender: str) -> str:

@@ -81,6 +81,9 @@ class Scheduler:
         if not self._quarantine.is_clear:
             await self._wake.wait_or(SUSPECTS_S)  # another participant's; ours may come meanwhile
             return
+        if self._delivery.paused is not None:
+            await self._wake.wait_or(SUSPECTS_S)
+            return
         if self._next_at <= self._delivery.clock.now():
             await self._fire()
             return

@@ -306,7 +306,8 @@ async def running(
 def _has_caught_up(runtime: Runtime) -> bool:
     """Whether time counts: until then it is taken for time in which nobody could answer."""
     is_up = runtime.progress().broker == "up"
-    return not is_up or all(hosted.may_time_out() for hosted in runtime.hosted.values())
+    awaited = [hosted for hosted in runtime.hosted.values() if hosted.delivery.paused is None]
+    return not is_up or all(hosted.may_time_out() for hosted in awaited)
 
 
 def _source(predicate: Callable[[], Any]) -> str:

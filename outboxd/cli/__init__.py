@@ -30,6 +30,8 @@ _VERSION = "%(version)s"
         "message": "message:message",
         "op": "op:op",
         "audit": "audit:audit",
+        "pause": "pause:pause",
+        "resume": "pause:resume",
         "trust": "trust:trust",
         "plugin": "plugin:plugin",
         "prove": "prove:prove",
@@ -48,7 +50,7 @@ def cli() -> None:
       outboxd run plugins                     host the plugins of a folder
       outboxd send PlaceOrder @order.json     start a workflow
       outboxd status                          one screen of health
-      outboxd ui                              the dashboard; outboxd web shows it in a browser
+      outboxd ui                              the dashboard
       outboxd saga list --state stuck         what needs a person
       outboxd dead show d-7                   why a message could not be handled
 

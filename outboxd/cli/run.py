@@ -65,7 +65,7 @@ def run(
       outboxd run
       outboxd run plugins.payments shop.py --data /var/lib/outboxd
       outboxd run --feed orders.jsonl --until-idle
-      outboxd run --ui                        with the dashboard; the runtime is its own process
+      outboxd run --ui                        with the dashboard
 
     A line of the feed is {"type": "PlaceOrder", "data": {…}}, if wanted with "id" and "key"; a line
     that cannot be taken is named, and the rest goes on. Ctrl-C and SIGTERM finish what is in hand;

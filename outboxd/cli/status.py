@@ -72,6 +72,9 @@ def _page(settings: Settings, out: Output, overview: Overview) -> None:
     out.line(f"sagas      {_sagas(out, overview)}")
     if overview.requests_pending:
         out.line(f"requests   {counted(overview.requests_pending, 'request')} not applied yet")
+    for health in overview.participants:
+        if health.paused is not None:
+            out.line(f"paused     {health.participant} {health.paused}")
     for problem in overview.problems:
         out.line(f"problem    {out.painted(problem, 'red')}")
     for command in _next(overview):
@@ -112,6 +115,8 @@ def _sagas(out: Output, overview: Overview) -> str:
 
 def _next(overview: Overview) -> list[str]:
     found = []
+    if any(health.paused is not None for health in overview.participants):
+        found.append("outboxd resume")
     if overview.sagas("stuck"):
         found.append("outboxd saga list --state stuck")
     if overview.letters:

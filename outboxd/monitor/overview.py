@@ -7,7 +7,9 @@ from datetime import datetime
 import msgspec
 
 from outboxd.clock import in_words, utc
+from outboxd.store import pausing
 from outboxd.store.connection import Connection
+from outboxd.store.pausing import Pause
 from outboxd.store.reading import amounts
 
 from . import daemon
@@ -19,7 +21,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """One participant. Of its outbox: rows that not every receiver holds yet, and the oldest.
 
     Of its inbox: ``waiting`` behind others, ``retrying`` after a failure, ``running``, and ``held``
-    until a person acts. ``next_at`` is when the next timer falls due, ``next_what`` which.
+    until a person acts. ``next_at`` is when the next timer falls due, ``next_what`` which;
+    ``paused``: by whom, since when and why it takes nothing.
     """
 
     participant: str
@@ -35,6 +38,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     sagas: dict[str, int]
     next_at: datetime | None
     next_what: str | None
+    paused: str | None = None
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,9 @@ def overview(files: Files, now: float) -> Overview:
     for name in files.participants():
         with files.read(name) as connection:
             files.ended[name] = amounts.ended_sagas(connection, files.ended.get(name))
-            participants.append(_health(connection, name, files.ended[name]))
+            health = _health(connection, name, files.ended[name])
+            paused = _paused(pausing.get(connection), now)
+            participants.append(msgspec.structs.replace(health, paused=paused))
     alive = daemon.read(files.data, now)
     return Overview(
         data=str(files.data),
@@ -101,6 +107,12 @@ def _health(connection: Connection, name: str, ended: amounts.Ended) -> Health:
         next_at=_moment(next_at),
         next_what=next_what,
     )
+
+
+def _paused(pause: Pause | None, now: float) -> str | None:
+    if pause is None:
+        return None
+    return f"by {pause.who} for {in_words(now - pause.at)}: {pause.reason}"
 
 
 def _pending(files: Files) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from outboxd.clock import in_words
+from outboxd.store import pausing
 
 from . import daemon as daemons
 from .daemon import Daemon
@@ -43,7 +44,7 @@ class Scene(msgspec.Struct, frozen=True):
 
     def at(self, participant: str) -> Obstacle | None:
         """What keeps a participant from doing what it has at hand."""
-        return self._no_daemon() or self._not_hosted(participant)
+        return self._no_daemon() or self._not_hosted(participant) or self._paused(participant)
 
     def between(self, sender: str, receiver: str) -> Obstacle | None:
         """What keeps a message of ``sender`` from being taken by ``receiver``."""
@@ -53,6 +54,7 @@ class Scene(msgspec.Struct, frozen=True):
             or self._not_hosted(sender)
             or self._not_hosted(receiver)
             or self._not_trusted(sender, receiver)
+            or self._paused(receiver)
         )
 
     def _no_daemon(self) -> Obstacle | None:
@@ -89,6 +91,19 @@ class Scene(msgspec.Struct, frozen=True):
         return Obstacle(
             f"{participant} does not run: outboxd was started without its plugin "
             f"(it hosts {', '.join(hosted) or 'nobody'})"
+        )
+
+    def _paused(self, participant: str) -> Obstacle | None:
+        if not self.files.has(participant):
+            return None
+        with self.files.read(participant) as connection:
+            pause = pausing.get(connection)
+        if pause is None:
+            return None
+        age = in_words(self.now - pause.at)
+        return Obstacle(
+            f"{participant} has been paused for {age} by {pause.who}: {pause.reason}",
+            (f"outboxd resume {participant}",),
         )
 
     def _not_trusted(self, sender: str, receiver: str) -> Obstacle | None:

@@ -63,7 +63,8 @@ _BUSY_MS = 10_000
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to do for one participant; times are UTC seconds, ``args`` is JSON.
 
-    ``kind``: send, dead.replay, dead.discard, sender.trust, or saga. and cancel, retry, skip,
+    ``kind``: send, dead.replay, dead.discard, sender.trust, participant.pause, participant.resume,
+    or saga. and cancel, retry, skip,
     resolve or kill; ``target``: the message type, the letters, the sender or the saga; ``result``:
     what became of it, or why it was refused.
     """
@@ -131,10 +132,15 @@ def add_request(connection: Connection, request: Request) -> Request:
     return known
 
 
-def pending(connection: Connection, limit: int) -> list[Request]:
-    """What waits to be applied, in the order in which it came (index request_pending)."""
+def pending(connection: Connection, limit: int, *, closed: Sequence[str] = ()) -> list[Request]:
+    """What waits to be applied, in the order in which it came (index request_pending).
+
+    Without what is sent to those who are ``closed``.
+    """
     rows = connection.execute(
-        f"SELECT {_REQUEST} FROM request WHERE state = 'pending' ORDER BY rowid LIMIT ?", (limit,)
+        f"SELECT {_REQUEST} FROM request WHERE state = 'pending' AND NOT (kind = 'send' AND "
+        f"participant IN ({', '.join('?' * len(closed))})) ORDER BY rowid LIMIT ?",
+        (*closed, limit),
     )
     return [_request(row) for row in rows.fetchall()]
 

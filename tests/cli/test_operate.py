@@ -171,3 +171,18 @@ def test_waiting_ends_with_the_last_verdict(data: Path) -> None:
 def test_waiting_in_vain_ends_as_well(data: Path) -> None:
     request = operate.send(data, "PlaceOrder", ORDER)
     assert operate.wait(data, [request.id], 0.0) == [request]
+
+
+def test_pausing_asks_each_participant_or_all_of_them(data: Path) -> None:
+    for name in ("orders", "payments"):
+        with filling.store(data, name):
+            pass
+    [one] = operate.pause(data, ["payments"], who="ada", reason="the bank is closed")
+    assert (one.kind, one.participant, one.target) == ("participant.pause", "payments", "payments")
+    every = operate.resume(data, who="ada")
+    assert [request.participant for request in every] == ["orders", "payments"]
+    with pytest.raises(NotFound) as error:
+        operate.pause(data, ["payment"], reason="x")
+    assert error.value.hint == "did you mean payments?"
+    with pytest.raises(Refused, match="needs a reason"):
+        operate.pause(data, reason=" ")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from outboxd.store import pausing
 from tests.cli.conftest import ROOT
-from tests.cli.filling import store
+from tests.cli.filling import NOW, store
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -91,6 +92,16 @@ def test_no_colour_where_none_is_wanted(shop: Path, env: dict[str, str]) -> None
     assert "✗ stuck" in output
     _, error = on_terminal("saga", "show", "x", env=env)
     assert error.startswith("error: there is no saga x")
+
+
+def test_a_pause_is_seen_in_the_status(shop: Path) -> None:
+    with store(shop, "payments") as connection:
+        pausing.put(connection, pausing.Pause(NOW - 60, "ada", "the bank is closed"))
+    _, output = on_terminal("status", env={"NO_COLOR": "1"})
+    [line] = [line for line in output.splitlines() if line.startswith("paused ")]
+    assert line.startswith("paused     payments by ada for ")
+    assert line.endswith(": the bank is closed")
+    assert "next       outboxd resume" in output
 
 
 def test_a_person_is_asked_and_may_decline(shop: Path) -> None:

@@ -17,7 +17,7 @@ from tests.factories import AT
 
 def test_a_snapshot_sees_one_moment(connection: Connection, tmp_path: Path) -> None:
     reader = open_reader(tmp_path / "payments.db")
-    count = "SELECT COUNT(*) FROM outboxd_meta"
+    count = "SELECT COUNT(*) FROM outboxd_meta WHERE key = 'x'"
     with snapshot(reader, "payments") as view:
         assert view.execute(count).fetchone() == (0,)
         connection.execute("INSERT INTO outboxd_meta VALUES ('x', 1)")
