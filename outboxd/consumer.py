@@ -84,7 +84,8 @@ class Consumer:
                     self._on_outage(None)
                 while True:
                     await self._quarantine.until_clear()
-                    await self._until_resumed()
+                    if await self._was_paused():
+                        await self.drain_own()
                     await self.read_new()
             except NoGroup:
                 log.warning("group_recreated stream=%s", self.source)
@@ -97,11 +98,14 @@ class Consumer:
                     self._on_outage(str(err))
                 await anyio.sleep(outage.pause_s)
 
-    async def _until_resumed(self) -> None:
+    async def _was_paused(self) -> bool:
         """While its participant is paused nothing is read; deadlines get that time back."""
+        was_paused = False
         while self._delivery.paused is not None:
+            was_paused = True
             self._cut()
             await anyio.sleep(PAUSED_S)
+        return was_paused
 
     def _cut(self) -> None:
         self.is_caught_up = False
@@ -127,6 +131,8 @@ class Consumer:
     async def read_new(self) -> None:
         """Takes what comes next, if anything does before long."""
         entries = await self._read(own=None)
+        if self._delivery.paused is not None:  # meanwhile: they are our own, and read again
+            return
         if entries:
             await self._take(entries, are_suspect=False)
         if len(entries) < self.count and not self.is_caught_up:

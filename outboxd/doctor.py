@@ -148,7 +148,7 @@ def _disk(data: Path) -> Iterator[Finding]:
             "disk", f"{place} is in memory ({kind})", "whatever it holds ends with the machine"
         )
     free = shutil.disk_usage(place).free
-    text = f"{free / (1 << 30):.1f} GB free"
+    text = f"{free / (1 << 30):.1f} GB free" if free > LOW_BYTES else f"{free >> 20} MB free"
     if free < FULL_BYTES:
         yield _fail("space", text, "free some: a full disk stops everything, and loses nothing")
     elif free < LOW_BYTES:
@@ -215,9 +215,11 @@ def _broker(chosen: Settings) -> Iterator[Finding]:
     try:
         server = anyio.run(_ask, url)
     except (OutboxdError, TimeoutError) as err:
-        hint = err.hint if isinstance(err, OutboxdError) else None
+        hint = (err.hint if isinstance(err, OutboxdError) else None) or "start it, or name another"
         yield _fail(
-            "broker", f"{shown}: {err or 'no answer'}", hint or "start it, or give another --redis"
+            "broker",
+            str(err) or f"no answer ({shown})",
+            hint or "start it, or give another --redis",
         )
         return
     yield _ok("broker", f"{server.product} {server.version} at {shown}")

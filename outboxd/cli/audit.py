@@ -27,7 +27,7 @@ def audit(settings: Settings, out: Output, plugins: tuple[str, ...]) -> None:
     state.
 
     \b
-      outboxd audit                  conservation; invariants of ./plugins, if there are any
+      outboxd audit                  conservation; invariants of ./plugins, if any
       outboxd audit plugins shop.py  with the invariants of these
 
     It reads only, and may run beside the daemon. Exit 1 if anything is violated.

@@ -189,7 +189,7 @@ def export(
 
     \b
       outboxd dead export | jq -r '.letter.error' | sort | uniq -c
-      outboxd dead export --filter 'handler:courier.book since:3d' --to letters.jsonl
+      outboxd dead export --filter 'handler:courier.book' --to letters.jsonl
     """
     if names and filter_:
         raise ConfigError("name letters, or give --filter; not both")

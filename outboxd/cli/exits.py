@@ -60,6 +60,9 @@ def guarded(command: Callable[[], object]) -> int:
         _log.debug("command_failed", exc_info=error)
         say_error(error.message, error.hint)
         return code_of(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
     except click.ClickException as error:
         say_error(error.format_message(), _click_hint(error))
         return USAGE

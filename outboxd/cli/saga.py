@@ -197,7 +197,7 @@ def resolve(
     Whoever waits for it is answered: with JSON, which must fit what the saga returns, or "no".
 
     \b
-      outboxd saga resolve 10431 completed '{"order_id": "10431"}' --reason 'shipped by hand'
+      outboxd saga resolve 10431 completed '"shipped"' --reason 'sent by hand'
       outboxd saga resolve 10431 compensated --reason 'refunded at the till'
     """
     full = _found(settings, saga_id)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from outboxd import operate
-from outboxd.cli import exits, options
+from outboxd.cli import cli, exits, options
 from outboxd.errors import ConfigError, NotFound, OutboxdError, Refused, StoreBroken, Unavailable
 from outboxd.store import control
 from tests.cli import filling
@@ -59,9 +60,26 @@ def test_every_read_names_a_missing_data_directory(run: Run, command: str) -> No
     assert "error: there is no outboxd data in outboxd-data\nhint: " in result.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["", "run", "send", "saga", "saga cancel", "dead replay", "plugin check", "bench"]
-)
+def every_command(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Each command of the tree, by its words."""
+    yield " ".join(path)
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+        else:
+            yield " ".join((*path, name))
+
+
+def test_a_group_alone_shows_what_it_has(run: Run) -> None:
+    result = run("saga")
+    assert result.exit_code == exits.USAGE
+    assert result.stderr.startswith("Usage: outboxd saga")
+    assert "error:" not in result.stderr
+
+
+@pytest.mark.parametrize("command", every_command())
 def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

@@ -8,7 +8,6 @@ import anyio.to_thread
 import pytest
 
 from outboxd import Retry, Saga, Tx
-from outboxd.message import in_stream
 from outboxd.monitor import Monitor, Why
 from outboxd.store import control
 from outboxd.testing import Harness, wait_until
@@ -26,10 +25,8 @@ def one_call(cast: Cast) -> None:
 
 
 async def paused(harness: Harness, name: str = "worker") -> None:
-    """Pauses, and waits until the read that was under way has ended."""
+    """From the moment on at which it is said to be paused."""
     assert await harness.request("participant.pause", name, name, reason="closed") == "paused"
-    consumer = harness.runtime.hosted[name].consumers[in_stream(name)]
-    await wait_until(lambda: consumer.cut_at is not None, f"{name} reads nothing")
 
 
 async def resumed(harness: Harness, name: str = "worker") -> None:
@@ -58,6 +55,23 @@ async def test_it_reads_nothing_until_it_is_resumed(cast: Cast, tmp_path: Path) 
         said = await wait_until(is_said)
         assert any(text.endswith("by test: closed") for text in said.next)
         assert "outboxd resume worker" in said.moves
+        assert await log(harness, "worker") == []
+        await resumed(harness)
+        await handle.result()
+        assert await log(harness, "worker") == ["do a"]
+
+
+async def test_what_comes_into_the_read_that_was_under_way_is_kept(
+    cast: Cast, tmp_path: Path
+) -> None:
+    """It was delivered, and nobody has taken it: after the pause it is not lost."""
+    one_call(cast)
+    async with hosting(*cast.participants, data=tmp_path) as harness:
+        worker = harness.runtime.hosted["worker"].consumers["outboxd:{worker}:in"]
+        await paused(harness)
+        handle = await harness.start(Go(id="1"))
+        await wait_until(lambda: worker.cut_at is not None, "the read has ended")
+        await until_step(harness, CALL, "Do")
         assert await log(harness, "worker") == []
         await resumed(harness)
         await handle.result()
