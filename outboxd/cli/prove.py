@@ -193,7 +193,7 @@ def _follow(out: Output, names: tuple[str, ...], file: Path) -> None:
         following.message_of(registry, start["type"], json.dumps(start["data"]).encode(), str(file))
         for start in saved.starts
     ]
-    came = following.follow(registry, messages, tuple(saved.schedule), saved.horizon_s)
+    came = following.follow(registry, messages, saved.schedule, saved.horizon_s)
     if out.is_json:
         out.document(report.document_of(came.found) | {"missed": came.missed})
     elif came.found is not None:

@@ -8,6 +8,7 @@ shorter and written down.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -45,6 +46,9 @@ class Point(msgspec.Struct, frozen=True, gc=False):
 Plan = tuple[tuple[int, str], ...]
 """A schedule: number of the point and the way that was taken there, in order."""
 
+Remembered = tuple[str, int, str]
+"""A step of a schedule for later: at which point, the how-manieth of that text, and the way."""
+
 
 class Chooser(Protocol):
     """Decides at each point. ``points``: all that came by; ``taken``: what was picked."""
@@ -77,6 +81,38 @@ class Planned:
             return None
         self.taken.append((at, way))
         return way
+
+
+class Recalled:
+    """Follows a schedule by what its points are about, so that it outlives changes of the code."""
+
+    def __init__(self, steps: Sequence[Remembered]) -> None:
+        self.points: list[Point] = []
+        self.taken: list[tuple[int, str]] = []
+        self.missed = list(steps)
+        self._times: Counter[str] = Counter()
+
+    def choose(self, point: Point) -> str | None:
+        at = len(self.points)
+        self.points.append(point)
+        self._times[point.what] += 1
+        for step in self.missed:
+            what, nth, way = step
+            if what == point.what and nth == self._times[what] and way in point.ways:
+                self.missed.remove(step)
+                self.taken.append((at, way))
+                return way
+        return None
+
+
+def remembered(chooser: Chooser) -> list[Remembered]:
+    """What was picked, for ``Recalled``."""
+    found: list[Remembered] = []
+    for at, way in chooser.taken:
+        what = chooser.points[at].what
+        nth = sum(point.what == what for point in chooser.points[: at + 1])
+        found.append((what, nth, way))
+    return found
 
 
 class Chance:

@@ -23,7 +23,7 @@ from outboxd.message import Envelope, Message
 
 from . import image, moment
 from .cast import Cast
-from .choices import Chance, Chooser, Plan, Planned, Point
+from .choices import Chance, Chooser, Plan, Planned, Point, Remembered, remembered
 from .moment import Moment
 from .oracles import Violated
 from .spread import spread
@@ -46,7 +46,7 @@ class Found(msgspec.Struct, frozen=True):
     rule: str
     details: list[str]
     plan: Plan
-    points: list[str]
+    steps: list[Remembered]
     story: list[Told]
     starts: list[tuple[str, Envelope]]
 
@@ -344,7 +344,7 @@ class Explorer:
                 err.rule,
                 err.details,
                 tuple(chooser.taken),
-                [chooser.points[at].what for at, _ in chooser.taken],
+                remembered(chooser),
                 list(world.story),
                 list(starts),
             )

@@ -14,7 +14,7 @@ from outboxd.message import Message, Undecodable, decode_data
 from outboxd.registry import Registry
 
 from .cast import Cast
-from .choices import Plan, Planned
+from .choices import Recalled, Remembered
 from .explore import Explorer, Found
 from .report import Saved, violation
 from .world import HORIZON_S
@@ -30,12 +30,13 @@ class Followed(msgspec.Struct, frozen=True):
 def followed(
     plugins: Sequence[str],
     starts: Sequence[tuple[str, Mapping[str, Any]]],
-    schedule: Sequence[tuple[int, str]],
+    schedule: Sequence[Remembered],
     *,
     horizon_s: float = HORIZON_S,
 ) -> None:
     """Runs a schedule that ``outboxd prove`` has found, for the test that it wrote.
 
+    ``schedule``: at which points of the run, the how-manieth of that text, things go which way.
     Raises AssertionError with the story as long as something does not hold.
     """
     __tracebackhide__ = True
@@ -43,23 +44,25 @@ def followed(
     messages = [
         message_of(registry, name, msgspec.json.encode(data), "STARTS") for name, data in starts
     ]
-    found = follow(registry, messages, tuple((n, way) for n, way in schedule), horizon_s).found
+    found = follow(registry, messages, schedule, horizon_s).found
     if found is not None:
         raise AssertionError("\n".join(violation(found)))
 
 
 def follow(
-    registry: Registry, messages: Sequence[Message], plan: Plan, horizon_s: float = HORIZON_S
+    registry: Registry,
+    messages: Sequence[Message],
+    schedule: Sequence[Remembered],
+    horizon_s: float = HORIZON_S,
 ) -> Followed:
     """One run of a schedule. Raises ConfigError if nobody takes the messages."""
     cast = Cast(registry)
-    chooser = Planned(plan)
+    chooser = Recalled(schedule)
     try:
         found = Explorer(cast, horizon_s=horizon_s).follow(messages, chooser)
     finally:
         cast.close()
-    missed = [f"{n}: {way}" for n, way in plan if (n, way) not in chooser.taken]
-    return Followed(found, missed)
+    return Followed(found, [f"{what}: {way}" for what, _, way in chooser.missed])
 
 
 def read(path: Path) -> Saved:

@@ -11,6 +11,7 @@ import msgspec
 
 from outboxd.clock import in_words
 
+from .choices import Remembered
 from .explore import Found, Tally
 from .session import Part, Proof
 from .world import HORIZON_S, Told
@@ -79,6 +80,10 @@ def abridged(lines: Sequence[str]) -> list[str]:
     return [*lines[:STORY_BEGINS], said, *lines[-STORY_ENDS:]]
 
 
+def _time(nth: int) -> str:
+    return "" if nth == 1 else f" (time {nth})"
+
+
 def _moment(at: float) -> str:
     return f"+{at:.2f}s" if at < 120 else f"+{in_words(at)}"
 
@@ -90,8 +95,7 @@ def violation(found: Found) -> list[str]:
     count = len(found.plan)
     lines += ["", f"It takes {counted(count, 'failure') if count else 'no failure'}:"]
     lines += [
-        f"  {n}. {at}: {way}"
-        for n, (at, (_, way)) in enumerate(zip(found.points, found.plan, strict=True), 1)
+        f"  {n}. {what}{_time(nth)}: {way}" for n, (what, nth, way) in enumerate(found.steps, 1)
     ]
     return [*lines, "", *abridged(story(found.story)), f"{'':>10} ✗ {found.rule}"]
 
@@ -102,7 +106,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     plugins: list[str]
     starts: list[dict[str, Any]]
-    schedule: list[tuple[int, str]]
+    schedule: list[Remembered]
     seed: int
     details: list[str]
     story: list[str]
@@ -117,7 +121,7 @@ def saved(proof: Proof, found: Found, plugins: Sequence[str]) -> Saved:
             {"type": envelope.type, "data": json.loads(bytes(envelope.data))}
             for _, envelope in found.starts
         ],
-        schedule=list(found.plan),
+        schedule=found.steps,
         seed=proof.seed,
         details=found.details,
         story=story(found.story),
@@ -188,10 +192,7 @@ def _violation(found: Found) -> dict[str, Any]:
     return {
         "rule": found.rule,
         "details": found.details,
-        "schedule": [
-            {"point": at, "at": what, "way": way}
-            for what, (at, way) in zip(found.points, found.plan, strict=True)
-        ],
+        "schedule": [{"at": what, "time": nth, "way": way} for what, nth, way in found.steps],
         "story": [msgspec.to_builtins(line) for line in found.story],
     }
 

@@ -173,7 +173,7 @@ def lonely(db: Db) -> Iterable[str]:
     assert found.exit_code == 1, found.output
     saved = json.loads((workplace / ".outboxd-prove/violation.json").read_text())
     assert [start["data"]["order_id"] for start in saved["starts"]] == ["1", "1-2"]
-    ways = [way for _, way in saved["schedule"]]
+    ways = [way for _, _, way in saved["schedule"]]
     assert any(way.startswith("an operator cancels shop/buy/1") for way in ways)
     again = run("prove", "--follow", ".outboxd-prove/violation.json")
     assert again.stdout == found.stdout[found.stdout.index("VIOLATED") :]
@@ -210,7 +210,7 @@ def test_a_failure_that_does_not_come_by_any_more_is_told(right: Path, run: Run)
                 "rule": "r",
                 "plugins": ["shop.py"],
                 "starts": [{"type": "Buy", "data": {"order_id": "1", "cents": 5}}],
-                "schedule": [[0, "the sky falls"]],
+                "schedule": [["shop has moved a saga", 1, "the sky falls"]],
                 "seed": 0,
                 "details": [],
                 "story": [],
@@ -219,7 +219,10 @@ def test_a_failure_that_does_not_come_by_any_more_is_told(right: Path, run: Run)
     )
     done = run("prove", "--follow", "v.json")
     assert done.exit_code == 0
-    assert done.stderr == "this failure of the schedule did not come by: 0: the sky falls\n"
+    assert (
+        done.stderr
+        == "this failure of the schedule did not come by: shop has moved a saga: the sky falls\n"
+    )
 
 
 @pytest.mark.parametrize(

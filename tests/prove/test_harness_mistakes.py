@@ -299,7 +299,10 @@ def test_an_invariant_is_asked_after_each_commit() -> None:
     assert "worker  gets Work b from outside" in said
 
 
+STEPS = [("payments takes AuthorizePayment 1", 1, "the process is killed before the commit")]
+
+
 def test_a_schedule_that_was_found_is_followed_until_nothing_is_violated() -> None:
     start = ("PlaceOrder", {"order_id": "1", "email": "a@b", "sku": "mug", "quantity": 1})
     order = (start[0], {**start[1], "cents": 5, "zone": "DE"})
-    followed(["plugins"], [order, order], [(2, "the process is killed before the commit")])
+    followed(["plugins"], [order, order], STEPS)

@@ -74,4 +74,6 @@ def test_what_goes_wrong() -> None:
 
 
 def test_a_schedule() -> None:
-    followed(["plugins"], [("PlaceOrder", {"order_id": "1"})], [(3, "a way")], horizon_s=60)
+    followed(
+        ["plugins"], [("PlaceOrder", {"order_id": "1"})], [("a point", 1, "a way")], horizon_s=60
+    )
