@@ -105,7 +105,7 @@ class Registry:
         wanted = {
             (kind.participant, command)
             for kind in self.sagas.values()
-            for command, _ in _calls(kind.spec.fn)
+            for command, _ in calls_in(kind.spec.fn)
         }
         return [
             f"{command.__name__} (sent by {sender}) belongs to {command.__outboxd__.to!r}, "
@@ -117,7 +117,7 @@ class Registry:
     def _check_calls(self) -> None:
         """A saga must not call what its hosted addressee has no handler for."""
         for kind in self.sagas.values():
-            for command in (c for pair in _calls(kind.spec.fn) for c in pair if c is not None):
+            for command in (c for pair in calls_in(kind.spec.fn) for c in pair if c is not None):
                 to = command.__outboxd__.to
                 if to in self.participants and self.owner(command.__name__) != to:
                     raise ConfigError(
@@ -163,7 +163,7 @@ class Registry:
             self._claim(participant.name, message, where)
             _check_undos(saga.fn, where)
             _checked_reply(message, answer, where)
-            for command, _ in _calls(saga.fn):
+            for command, _ in calls_in(saga.fn):
                 self._know(command, where)
             kind = SagaKind(participant.name, saga.name, message.__name__, message, answer, saga)
             self.sagas[participant.name, message.__name__] = kind
@@ -282,7 +282,7 @@ def _check_budget(handler: Handler, where: str) -> None:
 
 
 def _check_undos(fn: Callable[..., Any], where: str) -> None:
-    for command, undo in _calls(fn):
+    for command, undo in calls_in(fn):
         if undo is None:
             continue
         ours, theirs = command.__outboxd__, undo.__outboxd__
@@ -332,7 +332,7 @@ def _method_calls(fn: Callable[..., Any], *names: str) -> Iterator[ast.Call]:
                 yield node
 
 
-def _calls(fn: Callable[..., Any]) -> Sequence[tuple[type[Message], type[Message] | None]]:
+def calls_in(fn: Callable[..., Any]) -> Sequence[tuple[type[Message], type[Message] | None]]:
     """The commands that a saga's source calls, with their undos, as far as they are literal."""
     found: list[tuple[type[Message], type[Message] | None]] = []
     for node in _method_calls(fn, "call", "start", "send"):

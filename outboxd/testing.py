@@ -30,10 +30,10 @@ from .message import Command, encode, in_stream, key_of
 from .participant import Participant
 from .prove.following import followed as followed
 from .prove.harness import Simulation as Simulation
-from .prove.harness import simulated as simulated
 from .prove.seen import DeadLetter as DeadLetter
 from .prove.seen import SagaStep as SagaStep
 from .prove.seen import Seen as Seen
+from .prove.staging import simulated as simulated
 from .runtime import Handle, Runtime
 from .store import control, journal
 from .store.control import Request

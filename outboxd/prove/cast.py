@@ -107,9 +107,9 @@ class Cast:
         reads = {name}
 
         def other(wanted: str) -> Connection:
+            reads.add(wanted)
             if wanted not in self.connections:
                 raise ConfigError(f"the participant {wanted} is not hosted here")
-            reads.add(wanted)
             return self.connections[wanted]
 
         return Check(name, spec, Db(self.connections[name], other), reads)

@@ -8,12 +8,9 @@ invariants and outboxd's own promises are checked. Nothing waits, nothing is ran
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
-from outboxd import plugins as plugins_module
 from outboxd.clock import seconds, utc
 from outboxd.errors import ConfigError, NotFound, Reject
 from outboxd.message import (
@@ -26,84 +23,23 @@ from outboxd.message import (
     encode_raw,
     key_of,
 )
-from outboxd.participant import Participant
-from outboxd.registry import Registry
 
 from . import effect as effects
 from . import world as worlds
 from .asked import Outside, TypeNames, fits_commit, fits_published, fits_type
-from .cast import Cast
 from .choices import Point
-from .explore import quiet
 from .oracles import Violated
 from .report import story
 from .script import FOREVER, Rule
 from .seen import DeadLetter, Seen
 from .stage import Stage
+from .standins import StandIns
 
 R = TypeVar("R")
 M = TypeVar("M", bound=Message)
 
 Kill = Literal["before commit", "after commit", "after publish", "after acting"]
 """Where a process can be killed: around a commit, after it published, after the outside acted."""
-
-
-def simulated(*plugins: Participant | str, replays: bool = True, checks: bool = True) -> Simulated:
-    """Hosts participants, or plugins by name, on the simulator until the block ends.
-
-    ``replays``: a saga is forgotten after each move and rebuilt from its journal for the next, so
-    that code which is not deterministic is found; ``checks``: ``check()`` at the end of the block.
-
-        with simulated(orders, payments, inventory) as shop:
-            shop.reject_next(AuthorizePayment, "over the limit")
-            saga = shop.send(PlaceOrder(order_id="1", cents=999))
-            assert saga.state == "compensated"
-            assert shop.rows("orders", "SELECT state FROM orders") == [("failed",)]
-
-    Raises ConfigError where the participants cannot be hosted, and AssertionError with the story
-    of all that happened where something does not hold.
-    """
-    names = [plugin for plugin in plugins if isinstance(plugin, str)]
-    found = [plugin for plugin in plugins if isinstance(plugin, Participant)]
-    registry = Registry([*found, *(plugins_module.load(names) if names else [])])
-    if not registry.participants:
-        raise ConfigError("simulated() needs participants, or the names of plugins")
-    missing = registry.unowned()
-    if missing:
-        raise ConfigError("\n".join(missing), hint="host its participant too, or a small fake one")
-    return Simulated(registry, replays, checks)
-
-
-class Simulated:
-    """The block in which participants are hosted on the simulator."""
-
-    def __init__(self, registry: Registry, replays: bool, checks: bool) -> None:
-        self._registry = registry
-        self._replays = replays
-        self._checks = checks
-        self._open = ExitStack()
-
-    def __enter__(self) -> Simulation:
-        cast = Cast(self._registry)
-        self._open.callback(cast.close)
-        self._open.enter_context(quiet())
-        self._stage = self._open.enter_context(Stage(cast, replays=self._replays))
-        self._simulation = Simulation(self._stage)
-        return self._simulation
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        __tracebackhide__ = True  # of pytest: the lines of the test are what counts
-        with self._open:
-            if isinstance(error, Exception) and not isinstance(error, Failed):
-                error.add_note("\n".join(["what happened:", *self._simulation.story()]))
-            elif error is None and self._checks:
-                self._simulation.check()
-                self._simulation.check_script()
 
 
 class Failed(AssertionError):
@@ -117,8 +53,9 @@ class Simulation:
     without time passing. Message types are given as classes or by name.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, stand_ins: StandIns) -> None:
         self._stage = stage
+        self._stand_ins = stand_ins
         self._registry = stage.cast.registry
         self._types = TypeNames(self._registry)
         self._sent = 0
@@ -294,6 +231,13 @@ class Simulation:
         """The disk refuses the next commit of a participant, or of a type of message."""
         fits = self._place("commit", where, answer)
         self._rule(f"refuse_commit({_name(where)})", worlds.REFUSED, fits, times).skip = skip
+
+    def answers(self, kind: type[Command[R]], value: R) -> None:
+        """What a stand-in answers from now on, instead of a made-up value."""
+        name = self._types.handled(kind)
+        if kind.__outboxd__.to not in self._stand_ins.participants:
+            raise ConfigError(f"{name} is answered by its own participant, which is hosted here")
+        self._stand_ins.replies[name] = value
 
     def outside(self, name: str, *, of: str | None = None) -> Outside:
         """What the next calls ``ctx.once(name, …)`` meet; ``of``: a participant.

@@ -65,7 +65,7 @@ class Oracles:
         if node.has_sagas:
             self._ended_rightly(node)
         for check in self._world.cast.checks_after(node.name):
-            self._ask(check)
+            self.ask(check)
 
     def _ended_rightly(self, node: Node) -> None:
         """A saga does not end before its undos are answered."""
@@ -80,9 +80,10 @@ class Oracles:
         """The plugins' invariants. Raises Violated."""
         for check in self._world.cast.checks:
             if check.spec.when == when:
-                self._ask(check)
+                self.ask(check)
 
-    def _ask(self, check: Check) -> None:
+    def ask(self, check: Check) -> None:
+        """One invariant. Raises Violated."""
         rule = f"{check.participant}: {check.spec.text}"
         try:
             found = list(check.spec.fn(check.db))

@@ -24,7 +24,7 @@ from plugins.payments.messages import (
 )
 from plugins.shipping import shipping
 from plugins.shipping.courier import NotServed
-from plugins.shipping.messages import CancelShipment, ScheduleShipment
+from plugins.shipping.messages import Booking, CancelShipment, ScheduleShipment
 
 SHOP = (orders, payments, inventory, shipping, notifications)
 
@@ -367,6 +367,30 @@ def test_unknown_names_are_told_with_the_nearest(shop: Simulation) -> None:
 def test_a_participant_that_is_called_and_not_hosted_is_named() -> None:
     with pytest.raises(ConfigError, match=r"AuthorizePayment .* belongs to 'payments', which"):
         simulated(orders, inventory, shipping)
+
+
+def test_a_saga_is_tested_without_the_participants_that_it_calls() -> None:
+    with simulated(orders, stand_ins=True) as shop:
+        saga = shop.send(an_order("1"))
+        assert saga.result.shipment == "1"  # made up: the key, for each text
+        shop.answers(ScheduleShipment, Booking("C-9"))
+        assert shop.send(an_order("2")).result.shipment == "C-9"
+        shop.reject_next(ReserveStock, "none left")
+        refused = shop.send(an_order("3"))
+        assert refused.undone == ["VoidPayment", "fail_order"]
+        assert shop.handled(VoidPayment) == [VoidPayment(order_id="3")]
+        shop.crash_at("after commit", AuthorizePayment)
+        late = shop.send(an_order("4"))
+        shop.run()
+        assert late.state == "completed"
+
+
+def test_only_a_stand_in_answers_what_the_test_says() -> None:
+    with (
+        simulated(payments, stand_ins=True) as shop,
+        pytest.raises(ConfigError, match="VoidPayment is answered by its own participant"),
+    ):
+        shop.answers(VoidPayment, None)
 
 
 def test_nothing_to_host_is_an_error() -> None:

@@ -7,6 +7,7 @@ from outboxd import Participant, Unrecoverable
 from outboxd.testing import DeadLetter, SagaStep, Seen, Simulation, followed, simulated
 from tests.typing.correct.messages import (
     AuthorizePayment,
+    BookCourier,
     Booking,
     OrderCompleted,
     PaymentAuthorized,
@@ -41,7 +42,9 @@ def test_verbs_and_what_they_return() -> None:
 
 
 def test_what_goes_wrong() -> None:
-    with simulated("plugins") as shop:
+    with simulated("plugins", stand_ins=True) as shop:
+        shop.answers(BookCourier, Booking("C-1"))
+        shop.answers(VoidPayment, None)
         shop.fail_next(AuthorizePayment, times=2, error=Unrecoverable("gone"), at="payments")
         shop.fail_next("AuthorizePayment")
         shop.fail_next(OrderCompleted)
