@@ -54,6 +54,11 @@ class TypeNames:
             for participant, type_name in (*self._registry.handlers, *self._registry.sagas)
             if type_name == name
         ]
+        found += [
+            participant
+            for participant in self._registry.participants
+            if participant not in found and self._registry.receivers(participant, name)
+        ]
         if not found:
             raise ConfigError(f"no participant here takes {name}")
         return found

@@ -51,10 +51,9 @@ class Script:
         self.answers: list[Answer] = []
         self.calls: set[str] = set()
         self.last: Rule | None = None
-        self._passed = 0
 
     def choose(self, point: Point) -> str | None:
-        self._passed += 1
+        self.points.append(point)
         if point.kind == "outside":
             self.calls.add(point.name)
         for rule in self.rules:
@@ -65,8 +64,7 @@ class Script:
                 rule.left -= 1
                 rule.used += 1
                 self.last = rule
-                self.points.append(point)
-                self.taken.append((self._passed, rule.way))
+                self.taken.append((len(self.points) - 1, rule.way))
                 return rule.way
         return None
 

@@ -147,6 +147,8 @@ class Assistant(Operator):
 class Stage(World):
     """``values`` and ``refusals``: what the handler of each message returned, or why it said no."""
 
+    most_steps = 30_000
+
     def __init__(self, cast: Cast, *, replays: bool, present: Set[str]) -> None:
         self.script = Script()
         super().__init__(cast, (), self.script, horizon_s=HORIZON_S)

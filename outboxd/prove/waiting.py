@@ -15,8 +15,13 @@ INSTEAD = (
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether a library for event loops failed for want of one."""
-    return is_lost_in_async(error)
+    """Whether a library for event loops failed for want of one; its clients wrap that error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_lost_in_async(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def waits_at(coroutine: Any) -> str:

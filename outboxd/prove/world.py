@@ -48,7 +48,6 @@ EMPTIED = "the broker loses everything"
 
 _FATES = {KILLED: "killed", REFUSED: "refused", KILLED_AFTER: "killed after"}
 
-MAX_STEPS = 3_000
 FIXED_AFTER_S = 3600.0
 HORIZON_S = 30 * 86_400.0
 
@@ -68,6 +67,8 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 class World:
     """One run of ``starts`` (participant, envelope). ``horizon_s``: how long anything may last."""
+
+    most_steps = 3_000
 
     def __init__(
         self,
@@ -121,8 +122,9 @@ class World:
         """Goes on until nothing is left to do, or (UTC seconds) ``until``. Raises Violated."""
         while True:
             self.steps += 1
-            if self.steps > MAX_STEPS:
-                raise Violated(f"no end after {MAX_STEPS:,} steps", self.oracles.open_sagas())
+            if self.steps > self.most_steps:
+                said = f"no end after {self.most_steps:,} steps"
+                raise Violated(said, self.oracles.open_sagas())
             action = self._next()
             if action is not None:
                 self._do(action)

@@ -342,6 +342,13 @@ def test_sagas_do_not_disturb_each_other(shop: Simulation) -> None:
     assert sorted(saga.state for saga in sagas) == ["compensated"] * 2 + ["completed"] * 3
 
 
+def test_hundreds_of_sagas_go_on_at_one_moment(shop: Simulation) -> None:
+    shop.away("payments", "10s")
+    sagas = [shop.send(an_order(str(number))) for number in range(300)]
+    shop.advance("11s")
+    assert {saga.state for saga in sagas} == {"completed"}
+
+
 # What a test may not ask for.
 
 

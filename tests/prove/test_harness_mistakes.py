@@ -16,8 +16,9 @@ from typing import Any
 
 import anyio
 import pytest
+from redis.asyncio import Redis
 
-from outboxd import Command, Context, Db, Participant, Saga, Tx
+from outboxd import Command, Context, Db, Event, Participant, Saga, Tx
 from outboxd.testing import Simulation, followed, simulated
 
 HERE = Path(__file__).name
@@ -78,11 +79,15 @@ async def connects(ctx: Context) -> None:
     await anyio.connect_tcp("localhost", 9)
 
 
+async def asks_redis(ctx: Context) -> None:
+    await Redis(port=9).get("x")
+
+
 async def blocks(ctx: Context) -> None:
     socket.create_connection(("127.0.0.1", 9), 1).close()
 
 
-@pytest.mark.parametrize("act", [sleeps, sleeps_with_anyio, connects, blocks])
+@pytest.mark.parametrize("act", [sleeps, sleeps_with_anyio, connects, asks_redis, blocks])
 def test_an_effect_that_wants_the_real_world_is_told_its_line_and_what_to_do(
     act: Callable[[Context], Awaitable[Any]],
 ) -> None:
@@ -106,7 +111,7 @@ def test_an_effect_that_polls_for_ever_ends_with_an_error() -> None:
             await turn()
 
     said = story_of(lambda sim: sim.send(Work(name="1")), worker(polls))
-    assert said.startswith("no end after 3,000 steps")
+    assert said.startswith("no end after 30,000 steps")
 
 
 class Client:
@@ -225,6 +230,29 @@ def test_what_a_saga_may_ask_for_is_the_same_when_it_is_replayed() -> None:
     with simulated(*shop(right_note)) as sim:
         assert sim.send(Buy(name="1")).result == "done"
         assert len(sim.handled(Note)) == 2
+
+
+class Approved(Event, source="boss", key="name"):
+    """What a saga waits for."""
+
+    name: str
+
+
+def test_what_a_saga_receives_is_sent_to_it() -> None:
+    made = Participant("shop")
+
+    @made.saga(receives=(Approved,))
+    async def buy(saga: Saga, order: Buy) -> str:
+        await saga.receive(Approved, timeout="1h")
+        return "approved"
+
+    with simulated(made) as sim:
+        order = sim.send(Buy(name="1"))
+        assert order.state == "running"
+        sim.send(Approved(name="2"))
+        assert order.state == "running"
+        sim.send(Approved(name="1"))
+        assert order.result == "approved"
 
 
 async def buggy(saga: Saga, order: Buy) -> None:
