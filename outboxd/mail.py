@@ -104,10 +104,12 @@ class Mail:
         conductor, data = self._delivery.conductor, bytes(envelope.data)
         live = conductor.book.find(batch, conductor.id_of(kind, key))
         has_ended = live is not None and live.row.ended_at is not None
+        if has_ended and kind.spec.again == "after_end":
+            live, has_ended = None, False  # it may be for the next round
         if live is not None:
             told = "late" if has_ended else "kept"
             conductor.book.journal(batch, live, told, 0, envelope.type, data)
-        if not has_ended or kind.spec.again == "after_end":
+        if not has_ended:
             early.add(batch.connection, Early(kind.name, envelope.type, key, batch.now, data))
 
     def _look(self, batch: Batch, saga_id: str, pos: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import msgspec
@@ -60,7 +61,9 @@ def _expected(scene: Scene, participant: str, call: OpenCall) -> Whereabouts:
         here = Whereabouts(f"for {call.name}, which is here")
         return hindered(here, scene.at(participant), "it is handled")
     what = f"for {call.name} of {call.key}, which has not come"
-    return Whereabouts(f"{what}{_limit(scene, call)}", "it goes on when that comes")
+    send = f"outboxd send {call.name} @FILE --key {shlex.quote(call.key)}"
+    text = f"{what}{_limit(scene, call)}"
+    return Whereabouts(text, "it goes on when that comes", moves=(send,))
 
 
 def _limit(scene: Scene, call: OpenCall) -> str:
@@ -86,7 +89,7 @@ def deadline(scene: Scene, call: OpenCall, *, is_forward: bool) -> Iterator[str]
             "its deadline counts only time in which an answer could have come: what was read from "
             "the stream is handled first"
         )
-    elif is_forward:
+    elif is_forward and call.kind != "receive":
         yield f"unless it is answered, {when(call.due_at, now)} it is sent again under the same id"
     else:
         yield (

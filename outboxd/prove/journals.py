@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from outboxd.book import is_step
+from outboxd.book import DROPPED, is_step
 from outboxd.store.journal import JournalRow
 
 _EARLY_S = 0.001
@@ -17,7 +17,7 @@ def fired_early(rows: Sequence[JournalRow]) -> Iterator[str]:
     """A sentence for each sleep or call that ended by its timer, and too soon."""
     begun: dict[int, JournalRow] = {}
     for row in rows:
-        if row.kind in ("call", "sleep"):
+        if row.kind in ("call", "join", "receive", "sleep"):
             begun[row.pos] = row
         elif row.kind in ("woke", "timed_out") and row.pos in begun:
             span_s, waited_s = _span(row), row.at - begun[row.pos].at
@@ -34,11 +34,12 @@ def _span(row: JournalRow) -> float:
 
 def undone_first_first(rows: Sequence[JournalRow]) -> bool:
     """Whether a call was undone, as the saga unwound, before another that ended after it."""
-    ended = {row.pos: row.n for row in rows if is_step(row)}
+    ended = {row.pos: row.n for row in rows if is_step(row) or row.kind == DROPPED}
     order: list[int] = []
     for row in rows:
-        if is_step(row):
-            order.clear()  # an undo that was asked for on the way belongs to a step that timed out
+        if is_step(row) or row.kind == DROPPED:
+            # An undo that was asked for on the way belongs to a step that timed out or was dropped.
+            order.clear()
         elif row.kind == "undo_sent":
             order.append(ended.get(row.pos, 0))
     return order != sorted(order, reverse=True)

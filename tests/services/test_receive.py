@@ -369,6 +369,7 @@ async def test_why_says_which_message_is_waited_for(cast: Cast, tmp_path: Path) 
         assert detail.saga.state == "waiting"
         (said,) = detail.waits_for
         assert said.startswith("for Approve of 1, which has not come; its deadline is in 3d")
+        assert "outboxd send Approve @FILE --key 1" in detail.moves
         assert [(step.kind, step.name, step.state) for step in detail.steps] == [
             ("receive", "Approve", "waiting")
         ]

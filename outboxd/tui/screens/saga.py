@@ -52,6 +52,7 @@ _LOOKS = {
     "receive": ("◔ message awaited", "live"),
     "received": ("● message came", "good"),
     "dropped": ("○ no more awaited", "dim"),
+    "kept": ("○ came early", "dim"),
     "surplus": ("○ one too many", "dim"),
     "undo_sent": ("↶ undo asked", "undo"),
     "undo_done": ("✓ undone", "calm"),
