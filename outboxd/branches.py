@@ -27,6 +27,8 @@ class End(msgspec.Struct, frozen=True):
 class Branch:
     """Something that is waited for; ``end`` once it is over."""
 
+    __slots__ = ("end", "index", "parent")
+
     def __init__(self) -> None:
         self.end: End | None = None
         self.parent: Fork | None = None
@@ -49,6 +51,8 @@ class Branch:
 class Leaf(Branch):
     """One step."""
 
+    __slots__ = ("step",)
+
     def __init__(self, step: Step) -> None:
         super().__init__()
         self.step = step
@@ -61,6 +65,8 @@ class Fork(Branch):
     """Several branches. With ``on_error="cancel"`` the first error ends it, with ``"wait"`` only
     that of the last one that is left.
     """
+
+    __slots__ = ("_first_error", "_is_patient", "_is_race", "_left", "branches")
 
     def __init__(
         self, branches: Sequence[Branch], kind: Literal["all", "race"], on_error: OnError

@@ -467,9 +467,13 @@ class Instance:
 
     def _wait(self, asked: Branch) -> Moved:
         self._root = asked
+        if isinstance(asked, Leaf):  # by far the most
+            step = asked.step
+            self._leaves, self.open = {step.pos: asked}, {step.pos: step}
+            return step
         self._leaves = {leaf.step.pos: leaf for leaf in asked.leaves()}
         self.open = {pos: leaf.step for pos, leaf in self._leaves.items()}
-        return asked.step if isinstance(asked, Leaf) else Steps(tuple(self.open.values()))
+        return Steps(tuple(self.open.values()))
 
     def _refuse_forgotten(self) -> None:
         for forgotten in self.saga.created.values():

@@ -250,3 +250,24 @@ def test_every_piece_applies(tmp_path: Path) -> None:
     connection.execute("INSERT INTO charge VALUES ('x;')")
     assert connection.execute("SELECT id FROM charge").fetchall() == [("y",)]
     connection.close()
+
+
+def test_what_sagas_wait_for_in_an_older_store_stays_what_it_is(tmp_path: Path) -> None:
+    first = (files("outboxd.store") / "schema" / "0001_initial.sql").read_text()
+    connection = open_writer(tmp_path / "old.db")
+    for statement in statements(first):
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO outboxd_saga (id, name, key, round, version, state, stuck, detail, started_at,"
+        " moved_at, start) VALUES ('s', 'trip', '1', 1, 1, 'stuck', 'letter', 'd-1', 0, 0, x'7b7d')"
+    )
+    for pos, name in ((1, "Pay"), (2, "sleep")):
+        connection.execute(
+            "INSERT INTO outboxd_call VALUES ('s', ?, ?, ?, '', 0, 30, NULL, 0, 'hold', 0)",
+            (pos, f"s#{pos}", name),
+        )
+    migrate_own(connection)
+    found = connection.execute("SELECT name, kind, stuck, detail FROM outboxd_call").fetchall()
+    assert found == [("Pay", "call", "letter", "d-1"), ("sleep", "sleep", None, None)]
+    connection.close()

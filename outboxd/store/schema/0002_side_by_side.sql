@@ -9,7 +9,7 @@ UPDATE outboxd_call SET kind = 'sleep' WHERE name = 'sleep';
 UPDATE outboxd_call SET (stuck, detail) = (
     SELECT s.stuck, s.detail FROM outboxd_saga s
     WHERE s.id = outboxd_call.saga AND s.stuck IN ('letter', 'forward')
-);
+) WHERE kind = 'call';
 
 CREATE INDEX outboxd_call_awaited ON outboxd_call (name, key)
     WHERE kind = 'receive' AND key IS NOT NULL;
