@@ -93,8 +93,9 @@ def deadline(scene: Scene, call: OpenCall, *, is_forward: bool) -> Iterator[str]
         yield f"unless it is answered, {when(call.due_at, now)} it is sent again under the same id"
     else:
         yield (
-            f"unless it is answered, {when(call.due_at, now)} its saga gets TimedOut, and undoes "
-            "what it did if its code does not go on"
+            f"unless it {'comes' if call.kind == 'receive' else 'is answered'}, "
+            f"{when(call.due_at, now)} its saga gets TimedOut, and undoes what it did if its code "
+            "does not go on"
         )
 
 
