@@ -17,6 +17,7 @@ _DOES = {
     "saga cancel": "undoes what it did",
     "saga skip": "answers the step by hand",
     "saga kill": "ends it as it stands",
+    "audit": "shows which",
     "trust": "believes the restored store",
     "resume": "takes messages again",
     "run": "starts the daemon, with your plugins",

@@ -8,7 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from outboxd.clock import in_words
-from outboxd.store import pausing
+from outboxd.message import in_stream
+from outboxd.store import meta, pausing
+from outboxd.store.inbox import senders
+from outboxd.store.reading import messages
 
 from . import daemon as daemons
 from .daemon import Daemon
@@ -55,6 +58,7 @@ class Scene(msgspec.Struct, frozen=True):
             or self._not_hosted(receiver)
             or self._not_trusted(sender, receiver)
             or self._paused(receiver)
+            or self._lost(sender, receiver)
         )
 
     def _no_daemon(self) -> Obstacle | None:
@@ -104,6 +108,29 @@ class Scene(msgspec.Struct, frozen=True):
         return Obstacle(
             f"{participant} has been paused for {age} by {pause.who}: {pause.reason}",
             (f"outboxd resume {participant}",),
+        )
+
+    def _lost(self, sender: str, receiver: str) -> Obstacle | None:
+        """A hole that nothing can fill: one of two stores was restored without the other.
+
+        The sender is read first: what it has settled, the receiver has held since before.
+        """
+        if not self.files.has(sender) or not self.files.has(receiver):
+            return None
+        with self.files.read(sender) as connection:
+            first = messages.first_in_outbox(connection, in_stream(receiver))
+            epoch = meta.get(connection, "epoch")
+        with self.files.read(receiver) as connection:
+            row = senders(connection).get((sender, "in"))
+        if first is None or row is None or row.epoch != epoch or row.accepted + 1 >= first:
+            return None
+        numbers = f"number {row.accepted + 1}"
+        if row.accepted + 2 < first:
+            numbers = f"numbers {row.accepted + 1} to {first - 1}"
+        return Obstacle(
+            f"{receiver} lacks {numbers} of what {sender} has sent to it, and {sender} no longer "
+            "has them: one of them was restored from a backup without the other",
+            ("outboxd audit",),
         )
 
     def _not_trusted(self, sender: str, receiver: str) -> Obstacle | None:

@@ -84,6 +84,21 @@ def test_what_keeps_a_message_in_the_outbox_is_named(
     assert message.waits_for[0].endswith("not yet taken by payments")
 
 
+def test_a_hole_that_nothing_can_fill_is_named(calling: Path) -> None:
+    with store(calling, "orders") as connection:
+        filling.sent(connection, 5, settled=4)
+        connection.execute("UPDATE outboxd_outbox SET id = ?", (CALL,))
+    with store(calling, "payments") as connection:
+        filling.accepted(connection, 2, 2)
+    with daemon(calling, at=NOW):
+        said = why(calling, "1")
+        assert said.next[0].startswith("payments lacks numbers 3 to 4 of what orders has sent")
+        assert said.moves[0] == "outboxd audit"
+        with store(calling, "payments") as connection:
+            connection.execute("UPDATE outboxd_sender SET accepted = 4")
+        assert why(calling, "1").next[0] == "payments takes it from its stream"
+
+
 def test_the_deadline_says_what_it_does(calling: Path) -> None:
     in_outbox(calling)
     with daemon(calling, at=NOW):

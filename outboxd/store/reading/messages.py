@@ -84,6 +84,14 @@ def in_outbox(connection: Connection, stream: str, message_id: str) -> tuple[int
     return row
 
 
+def first_in_outbox(connection: Connection, stream: str) -> int | None:
+    """The lowest number on a stream that is not settled (primary key)."""
+    found: int | None = connection.execute(
+        "SELECT MIN(seq) FROM outboxd_outbox WHERE stream = ?", (stream,)
+    ).fetchone()[0]
+    return found
+
+
 def anywhere_in_outbox(connection: Connection, message_id: str) -> list[Sent]:
     """A message that is not settled, on each of its streams: one pass over the outbox."""
     found = connection.execute(
