@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual.app import App
+from textual.app import App, ScreenStackError
 from textual.screen import Screen
 
 from outboxd.clock import Clock, SystemClock, utc
@@ -90,6 +90,15 @@ class Dashboard(App[str]):
         return utc(self.clock.now())
 
     @property
+    def page(self) -> Page | None:
+        """The screen that is shown, unless something is asked on top of it or all is taken down."""
+        try:
+            shown = self.screen
+        except ScreenStackError:
+            return None
+        return shown if isinstance(shown, Page) else None
+
+    @property
     def place(self) -> str:
         """The data directory, for the status line."""
         return self.data.name or str(self.data)
@@ -154,8 +163,8 @@ class Dashboard(App[str]):
         await self._look_at_operation()
         if self.said[0] and self.clock_s - self._said_at > SAID_S:
             self.said = ("", "")
-        if isinstance(self.screen, Page):
-            await self.screen.refresh_data()
+        if self.page is not None:
+            await self.page.refresh_data()
 
     async def _look_at_operation(self) -> None:
         operation = self._operation
@@ -172,8 +181,8 @@ class Dashboard(App[str]):
         """The line above the footer."""
         self.said = (text, tone)
         self._said_at = self.clock_s
-        if isinstance(self.screen, Page):
-            self.screen.draw_frame()
+        if self.page is not None:
+            self.page.draw_frame()
 
     def heard(self) -> None:
         """A key was pressed: what was said some time ago has been read."""
@@ -197,8 +206,8 @@ class Dashboard(App[str]):
 
     def freeze(self) -> None:
         self.is_frozen = not self.is_frozen
-        if isinstance(self.screen, Page):
-            self.screen.draw_frame()
+        if self.page is not None:
+            self.page.draw_frame()
 
     # Actions for keys.
 
@@ -209,12 +218,12 @@ class Dashboard(App[str]):
         self.theme = LIGHT if self.current_theme.dark else DARK
 
     def action_keys(self) -> None:
-        if isinstance(self.screen, Page):
-            self.push_screen(HelpScreen(self.screen), self._run_key)
+        if self.page is not None:
+            self.push_screen(HelpScreen(self.page), self._run_key)
 
     def _run_key(self, action: str | None) -> None:
-        if action is not None and isinstance(self.screen, Page):
-            self.screen.run_worker(self.run_action(action, self.screen), group="key")
+        if action is not None and self.page is not None:
+            self.page.run_worker(self.run_action(action, self.page), group="key")
 
     def open_saga(self, saga_id: str) -> None:
         """One saga, above the screen of now."""

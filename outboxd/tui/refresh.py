@@ -58,9 +58,11 @@ class Trend:
 
     def note(self, total: int, at: float) -> None:
         """The counter now; it may start again lower, where a store was restored."""
-        before, self._total = self._total, total
-        passed, self._at = at - self._at, at
-        if before is None or passed <= 0:
+        passed = at - self._at
+        if passed <= 0:
+            return
+        before, self._total, self._at = self._total, total, at
+        if before is None:
             return
         per_s = max(0, total - before) / passed
         self.values.extend([per_s] * min(SECONDS, max(1, round(passed))))

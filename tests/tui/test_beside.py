@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def test_a_browser_gets_the_page_and_a_page_of_another_site_gets_nothing(site: i
 
 def outboxd(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "outboxd", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=50)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=50)
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,7 @@ class Page(Screen[None]):
 
     def is_alive(self) -> bool:
         """Whether its widgets are there: not before they are made, nor while it is taken down."""
-        shown: Any = self.app.screen if self.app.is_running else None
-        return self.is_ready and self.is_running and shown is self
+        return self.is_ready and self.is_running and self.dash.page is self
 
     # What a screen fills in.
 
