@@ -15,7 +15,7 @@ from outboxd.settings import Settings
 from . import exits
 from .options import is_interactive, with_settings
 
-_HINT = "pip install 'outboxd[ui]'"
+_HINT = "pip install 'textual>=8.2.8,<8.3'"
 
 
 @click.command()
@@ -41,7 +41,7 @@ def ui(settings: Settings, *, read_only: bool, is_plain: bool) -> None:
 def check() -> None:
     """Raises what would go wrong, before the screen is taken."""
     if importlib.util.find_spec("textual") is None:
-        raise ConfigError("the dashboard is not installed", hint=_HINT)
+        raise ConfigError("the dashboard needs textual, which is not installed", hint=_HINT)
     if not is_interactive() and "TEXTUAL_DRIVER" not in os.environ:
         raise ConfigError("the dashboard needs a terminal", hint="outboxd status works in a pipe")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-textual = pytest.importorskip("textual", reason="the dashboard needs the extra ui")
+textual = pytest.importorskip("textual", reason="the dashboard needs textual")
 
 from outboxd.store import control  # noqa: E402
 from outboxd.store.connection import open_reader  # noqa: E402
