@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,56 @@ async def test_leaving_leaves_the_files_and_no_thread(shop: Path, opened: Opened
         await desk.press("q")
     assert desk.app.return_value == "view"
     assert not desk.app.return_code
+
+
+async def test_a_step_is_answered_by_hand(shop: Path, opened: Opened) -> None:
+    async with opened(shop) as desk:
+        await desk.press("enter")
+        await desk.sees(lambda: desk.page.name_ == "saga", "it opens")
+        await desk.settles()
+        await desk.press("S")
+        await desk.sees(lambda: desk.app.screen.query("#value"), "it asks for the answer")
+        await desk.press("tab", "end", *["backspace"] * 4)
+        await desk.type("7")
+        await desk.press("tab")
+        await desk.type("by phone")
+        await desk.press("tab", "tab", "enter")
+        await desk.sees(lambda: requests_in(shop), "it is asked for")
+        [request] = requests_in(shop)
+        assert (request.kind, request.reason) == ("saga.skip", "by phone")
+        assert json.loads(request.args)["value"] == 7
+
+
+@pytest.mark.parametrize(("keys", "state"), [((), "completed"), (("down",), "compensated")])
+async def test_a_saga_is_ended_by_hand(
+    shop: Path, opened: Opened, keys: tuple[str, ...], state: str
+) -> None:
+    async with opened(shop) as desk:
+        await desk.press("enter")
+        await desk.sees(lambda: desk.page.name_ == "saga", "it opens")
+        await desk.settles()
+        await desk.press("E")
+        await desk.sees(lambda: desk.app.screen.query("#choices"), "it asks how")
+        await desk.press(*keys, "tab", "tab")
+        await desk.type("at the till")
+        await desk.press("tab", "tab", "enter")
+        await desk.sees(lambda: requests_in(shop), "it is asked for")
+        [request] = requests_in(shop)
+        assert request.kind == "saga.resolve"
+        assert json.loads(request.args)["state"] == state
+
+
+async def test_what_is_no_json_is_said_and_nothing_is_asked_for(shop: Path, opened: Opened) -> None:
+    async with opened(shop) as desk:
+        await desk.press("enter")
+        await desk.sees(lambda: desk.page.name_ == "saga", "it opens")
+        await desk.settles()
+        await desk.press("S")
+        await desk.sees(lambda: desk.app.screen.query("#value"), "it asks for the answer")
+        await desk.press("tab")
+        await desk.type("{")
+        await desk.press("tab")
+        await desk.type("why")
+        await desk.press("tab", "tab", "enter")
+        await desk.sees(lambda: "no JSON" in desk.said, "it is said")
+        assert not requests_in(shop)

@@ -47,7 +47,7 @@ class Page(Screen[None]):
     hint: ClassVar[str] = ""
     AUTO_FOCUS = "Rows"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide"), (160, "-huge")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-tall")]  # noqa: RUF012  # as textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-tall"), (45, "-high")]  # noqa: RUF012  # as textual declares it
 
     def __init__(self) -> None:
         super().__init__()

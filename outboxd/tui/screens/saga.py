@@ -126,7 +126,9 @@ class SagaPage(Page):
         lines = height(seen)
         most = max(4, (self.size.height - 10) // 3)
         steps.styles.height = min(lines, most)
-        steps.put(table(seen, self.now, self.tones, self.size.width - 1))
+        lines_of_steps = table(seen, self.now, self.tones, self.size.width - 1)
+        lines_of_steps.rstrip()
+        steps.put(lines_of_steps)
         is_over = seen.saga.ended_at is not None
         span = in_words(span_of(seen, self.now))
         self.query_one("#steps-title", Rule).put(
