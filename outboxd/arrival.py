@@ -16,9 +16,11 @@ from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
 from .message import Envelope, Undecodable, decode_envelope, encode
+from .retry import DAY_S
 from .settle import Receipt
 from .store import inbox
 from .store.inbox import Sender
+from .store.retention import KEEP_S
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -90,6 +92,9 @@ class Arrival:
         seen = inbox.seen_mark(batch.connection, source, envelope.id)
         if seen is None:
             inbox.see(batch.connection, source, envelope.id, mark, batch.now)
+            if envelope.time.timestamp() < batch.now - KEEP_S:
+                self._refuse(batch, envelope, body, _too_old(envelope))
+                return
             self._delivery.holding.count_local(batch)
             self._delivery.admit(batch, envelope, body, LOCAL_KEY, is_suspect)
             return
@@ -97,9 +102,24 @@ class Arrival:
         if seen == mark or inbox.seen_mark(batch.connection, source, other) is not None:
             return
         inbox.see(batch.connection, source, other, mark, batch.now)
+        said = f"{source} sent {_short(envelope)} before, with other content"
+        self._refuse(batch, envelope, body, said)
+
+    def _refuse(self, batch: Batch, envelope: Envelope, body: bytes, why: str) -> None:
+        """What is not taken is a dead letter at once."""
         self._delivery.holding.count_local(batch)
-        error = Unrecoverable(
-            f"{source} sent {envelope.id.removeprefix(f'{source}/')} before, with other content"
-        )
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
-        self._delivery.letters.bury(batch, held, envelope, error)
+        self._delivery.letters.bury(batch, held, envelope, Unrecoverable(why))
+
+
+def _too_old(envelope: Envelope) -> str:
+    return (
+        f"{_short(envelope)} of {envelope.source} is too old: it says that it is from "
+        f"{envelope.time:%Y-%m-%d}, and ids are remembered for {KEEP_S / DAY_S:.0f} days, so that "
+        "nobody knows whether it was handled before; replay it if it was not"
+    )
+
+
+def _short(envelope: Envelope) -> str:
+    """The id as its producer gave it."""
+    return envelope.id.removeprefix(f"{envelope.source}/")

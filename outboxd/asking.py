@@ -11,33 +11,39 @@ from .batch import Batch
 from .clock import utc
 from .message import Command, Envelope, encode_raw, in_stream, key_of
 from .saga import Call, Join, Start
+from .store.journal import SagaRow
 
 
-def call(batch: Batch, saga_id: str, pos: int, asked: Call | Join, due_at: float) -> str:
+def call(batch: Batch, row: SagaRow, pos: int, asked: Call | Join, due_at: float) -> str:
     """Sends what is to be answered by ``due_at`` (UTC seconds); returns its id."""
     if isinstance(asked, Join):
-        started = message_id(saga_id, asked.start)
-        envelope = _envelope(batch, saga_id, pos, asked.command, "join", utc(due_at), started)
+        started = message_id(row, asked.start)
+        envelope = _envelope(batch, row, pos, asked.command, "join", utc(due_at), started)
     else:
-        envelope = _envelope(batch, saga_id, pos, asked.command, "command", utc(due_at))
+        envelope = _envelope(batch, row, pos, asked.command, "command", utc(due_at))
     batch.send(in_stream(asked.command.__outboxd__.to or ""), envelope)
     return envelope.id
 
 
-def start(batch: Batch, saga_id: str, pos: int, action: Start) -> None:
+def start(batch: Batch, row: SagaRow, pos: int, action: Start) -> None:
     """Sends a call that nobody waits for: whoever wants its result asks for it."""
-    envelope = _envelope(batch, saga_id, pos, action.command, "command")
+    envelope = _envelope(batch, row, pos, action.command, "command")
     batch.send(in_stream(action.command.__outboxd__.to or ""), envelope)
 
 
-def message_id(saga_id: str, pos: int) -> str:
+def message_id(row: SagaRow, pos: int) -> str:
     """The id of what the step at ``pos`` sends."""
-    return f"{saga_id}#{pos}"
+    return f"{row.sends_as}#{pos}"
+
+
+def undo_id(row: SagaRow, pos: int) -> str:
+    """The id of the message that undoes or closes the step at ``pos``."""
+    return f"{message_id(row, pos)}~undo"
 
 
 def _envelope(
     batch: Batch,
-    saga_id: str,
+    row: SagaRow,
     pos: int,
     command: Command[object],
     kind: str,
@@ -46,14 +52,14 @@ def _envelope(
 ) -> Envelope:
     return Envelope(
         specversion="1.0",
-        id=message_id(saga_id, pos),
+        id=message_id(row, pos),
         type=type(command).__name__,
         source=batch.sender,
         time=batch.time,
         subject=key_of(command),
         data=encode_raw(command),
         kind=kind,
-        correlationid=saga_id,
+        correlationid=row.id,
         causationid=cause,
         replyto=None if deadline is None else batch.sender,
         call=pos,

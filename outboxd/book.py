@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from . import replay
+from . import asking, replay
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
@@ -24,9 +24,12 @@ from .message import Undecodable, decode_data, decode_envelope, reply_type
 from .registry import Registry
 from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
 from .steps import Action, Receive
-from .store import journal
+from .store import journal, meta
 from .store.connection import Connection
 from .store.journal import CallRow, JournalRow, SagaRow
+
+FORGOTTEN = "forgotten"
+"""In the table of facts: sagas were pruned here, so that a key may have been used before."""
 
 CACHE_LIMIT = 5_000
 """Sagas kept in memory with their coroutines; the others are rebuilt when they move."""
@@ -65,6 +68,7 @@ class Book:
         self.name = participant
         self.tally = Tally()
         self._registry = registry
+        self._has_forgotten = False
         self._live: OrderedDict[str, Live] = OrderedDict()
         self._touched: list[str] = []
         self._tally_before = self.tally
@@ -74,6 +78,7 @@ class Book:
         for saga_id in list(self._live):
             self.forget(saga_id)
         self.tally = Tally(**journal.counts(connection))
+        self._has_forgotten = meta.get(connection, FORGOTTEN) is not None
 
     def checkpoint(self) -> None:
         """A message begins."""
@@ -98,6 +103,22 @@ class Book:
         if live is not None and live.instance is not None:
             live.instance.drop()
 
+    def pruned(self, batch: Batch, sagas: list[tuple[str, str]]) -> None:
+        """These, of which (id, state) were the last known, are in the database no more."""
+        for saga_id, state in sagas:
+            self.forget(saga_id)
+            setattr(self.tally, state, getattr(self.tally, state) - 1)
+        if sagas and not self._has_forgotten:
+            meta.put(batch.connection, FORGOTTEN, 1)
+            self._has_forgotten = True
+
+    def last_round(self, batch: Batch, name: str, key: str, ids: Callable[[int], str]) -> int:
+        """The highest round with a key that has begun, or 1; ``ids``: a round's saga id."""
+        found = journal.last_round(batch.connection, name, key)
+        while ids(found + 1) in self._live:  # begun in this batch: not in the database yet
+            found += 1
+        return found
+
     def find(self, batch: Batch, saga_id: str) -> Live | None:
         """The saga as it stands, or None if there is none."""
         self._touched.append(saga_id)
@@ -119,6 +140,8 @@ class Book:
 
     def add(self, batch: Batch, row: SagaRow) -> Live:
         """A new saga."""
+        if self._has_forgotten:
+            row.born = int(batch.now * 1000)
         batch.defer(row.id, journal.ADD_SAGA, msgspec.structs.astuple(row))
         setattr(self.tally, row.state, getattr(self.tally, row.state) + 1)
         live = Live(row, {}, {}, 0)
@@ -159,7 +182,7 @@ class Book:
     ) -> None:
         saga_id = live.row.id
         live.undos[pos] = state
-        values = (saga_id, pos, undo_id(saga_id, pos), name, state, batch.now)
+        values = (saga_id, pos, asking.undo_id(live.row, pos), name, state, batch.now)
         batch.defer(saga_id, journal.ASK_UNDO, values)
 
     def journal(
@@ -233,11 +256,6 @@ def _replay(instance: Instance, started_at: float, rows: list[JournalRow]) -> No
         replay.asked_at(instance, row.pos, row.kind, row.name, row.mark)
     if begun and (new := instance.open.keys() - begun.keys()):
         raise CodeChanged(min(new), "no such step", replay.said(instance))
-
-
-def undo_id(saga_id: str, pos: int) -> str:
-    """The id of the message that undoes or closes the step at ``pos``."""
-    return f"{saga_id}#{pos}~undo"
 
 
 DROPPED = "dropped"

@@ -109,13 +109,18 @@ class Conductor:
         self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
     ) -> tuple[Live | None, int]:
         """The saga that this start belongs to, or None and the round that it would begin."""
-        round_ = 1
-        while (live := self.book.find(batch, self.id_of(kind, key, round_))) is not None:
-            is_its_own = decode_envelope(live.row.start).id == envelope.id
-            if is_its_own or kind.spec.again != "after_end" or live.row.ended_at is None:
+        if kind.spec.again != "after_end":
+            return self.book.find(batch, self.id_of(kind, key)), 1
+        last = self.book.last_round(batch, kind.name, key, lambda n: self.id_of(kind, key, n))
+        # A start that was held may find that another round has begun since.
+        for round_ in (last, last - 1):
+            live = self.book.find(batch, self.id_of(kind, key, round_)) if round_ else None
+            if live is not None and decode_envelope(live.row.start).id == envelope.id:
                 return live, round_
-            round_ += 1
-        return None, round_
+        live = self.book.find(batch, self.id_of(kind, key, last))
+        if live is not None and live.row.ended_at is None:
+            return live, last
+        return None, last if live is None else last + 1
 
     def add(self, batch: Batch, kind: SagaKind, key: str, round_: int, body: bytes) -> Live:
         """A new saga's row."""
@@ -174,7 +179,7 @@ class Conductor:
     def on_reply(self, batch: Batch, envelope: Envelope) -> None:
         """An answer came: to a call, or to an undo."""
         live = self._live(batch, envelope)
-        if live is None or envelope.call is None:
+        if live is None or envelope.call is None or not _is_answer_to(live, envelope):
             return
         if envelope.undoes is not None:
             self._on_undo_answer(batch, live, envelope)
@@ -385,7 +390,7 @@ class Conductor:
         call.repeats += 1
         call.due_at = batch.now + call.span_s + PATIENT.ceiling_s(call.repeats)
         self.book.save_call(batch, call)
-        asking.call(batch, live.row.id, call.pos, asked, call.due_at)
+        asking.call(batch, live.row, call.pos, asked, call.due_at)
         self.book.journal(batch, live, "repeated", call.pos, call.name)
         self.book.save(batch, live)
 
@@ -431,6 +436,12 @@ class Conductor:
         if live is not None and live.row.stuck in ("bug", "code changed"):
             raise Parked(live.row.id)
         return live
+
+
+def _is_answer_to(live: Live, envelope: Envelope) -> bool:
+    """Whether it is one, and not to an earlier saga of this key, which is forgotten."""
+    cause = envelope.causationid or ""
+    return not live.row.born or cause.startswith(f"{live.row.sends_as}#")
 
 
 def _reason(envelope: Envelope) -> str:

@@ -30,6 +30,7 @@ from .store.control import Request
 from .store.inbox import Held
 from .store.meta import Identity
 from .store.pausing import Pause
+from .store.retention import Pruned
 from .subscribing import Subscribed, Subscribing
 from .tx import Step, Tx
 
@@ -228,10 +229,14 @@ class Delivery:
         self._is_stale = True
         return meta.new_epoch(connection, self.clock.now(), epoch)
 
-    def prune(self, connection: Connection, before: float) -> int:
-        """Removes what has ended before ``before`` (UTC seconds); returns the number of rows."""
-        self._is_stale = True
-        return retention.prune(connection, before)
+    def prune(self, connection: Connection, before: float) -> Pruned:
+        """Removes a part of what has ended before ``before`` (UTC seconds)."""
+        with self.batch(connection) as batch:
+            found = retention.prune(connection, before)
+            self.conductor.book.pruned(batch, found.sagas)
+            for key, count in found.letters.items():  # still accounted for: nothing was lost
+                self.holding.count_done(batch, key, count)
+        return found
 
     def forgive(self, connection: Connection, gap_s: float) -> None:
         """Moves the deadlines of open calls on by the time in which no answer could come."""

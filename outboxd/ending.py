@@ -6,7 +6,7 @@ from typing import Any
 
 from . import asking
 from .batch import Batch
-from .book import Book, Live, undo_id
+from .book import Book, Live
 from .errors import SagaMisuse
 from .message import Envelope, decode_envelope, encode, encode_raw, in_stream, key_of
 from .saga import Call, Publish, Send, Start, Undo
@@ -134,7 +134,7 @@ class Ending:
     def tell(self, batch: Batch, live: Live, pos: int, action: Send | Publish | Start) -> None:
         """Sends, publishes or starts without waiting."""
         if isinstance(action, Start):
-            asking.start(batch, live.row.id, pos, action)
+            asking.start(batch, live.row, pos, action)
             return
         tx = self._tx(batch, live, pos)
         if isinstance(action, Send):
@@ -146,7 +146,7 @@ class Ending:
     def _tx(self, batch: Batch, live: Live, pos: int) -> Tx:
         cause = Envelope(
             specversion="1.0",
-            id=f"{live.row.id}#{pos}",
+            id=asking.message_id(live.row, pos),
             type=live.row.name,
             source=self.name,
             time=batch.time,
@@ -159,8 +159,7 @@ class Ending:
         self, batch: Batch, live: Live, to: str, name: str, pos: int, outcome: str | None
     ) -> None:
         """A close without a key: it finds its step whatever the step's lane is."""
-        saga_id = live.row.id
-        step_id = f"{saga_id}#{pos}"
+        step_id = asking.message_id(live.row, pos)
         batch.send(
             in_stream(to),
             Envelope(
@@ -170,7 +169,7 @@ class Ending:
                 source=self.name,
                 time=batch.time,
                 kind="close",
-                correlationid=saga_id,
+                correlationid=live.row.id,
                 call=pos,
                 outcome=outcome,
                 undoes=step_id,
@@ -179,24 +178,23 @@ class Ending:
 
     def _send(self, batch: Batch, live: Live, pos: int, step: Call, outcome: str | None) -> None:
         """An undo, or without one a close, in the lane of its step; ``outcome``: the step's."""
-        saga_id = live.row.id
         command = step.undo or step.command
         batch.send(
             in_stream(step.command.__outboxd__.to or ""),
             Envelope(
                 specversion="1.0",
-                id=undo_id(saga_id, pos),
+                id=asking.undo_id(live.row, pos),
                 type=type(command).__name__,
                 source=self.name,
                 time=batch.time,
                 subject=key_of(step.command),
                 data=encode_raw(command),
                 kind="undo" if step.undo is not None else "close",
-                correlationid=saga_id,
+                correlationid=live.row.id,
                 replyto=self.name,
                 call=pos,
                 outcome=outcome,
-                undoes=f"{saga_id}#{pos}",
+                undoes=asking.message_id(live.row, pos),
             ),
         )
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -31,13 +32,14 @@ SOURCE = "feed"
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
-    """One line: ``type`` and ``data``, and if wanted its own ``id`` and ``key``."""
+    """One line: ``type`` and ``data``, and if wanted its own ``id``, ``key`` and ``time``."""
 
     type: str
     data: msgspec.Raw
     id: str | None = None
     key: str | None = None
     kind: str = "command"
+    time: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken |
         id=message_id,
         type=line.type,
         source=SOURCE,
-        time=now,
+        time=line.time or now,
         subject=key,
         data=msgspec.Raw(bytes(line.data)),
         kind="command",

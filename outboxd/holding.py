@@ -133,9 +133,9 @@ class Holding:
             if self.lanes.remove(held.n):
                 batch.wake_by(batch.now)
 
-    def count_done(self, batch: Batch, key: tuple[str, str]) -> None:
-        """One more message of a sender is finished."""
-        self.senders[key].done += 1
+    def count_done(self, batch: Batch, key: tuple[str, str], count: int = 1) -> None:
+        """More messages of a sender are finished."""
+        self.senders[key].done += count
         batch.touched.add(key)
 
     def count_local(self, batch: Batch) -> None:

@@ -26,6 +26,7 @@ from .scheduler import Scheduler
 from .store import inbox, journal, meta, outbox, schema
 from .store.connection import Connection, Database
 from .store.meta import Identity
+from .store.retention import Pruned
 from .stream import Stream
 
 log = logging.getLogger("outboxd")
@@ -199,8 +200,8 @@ class Hosted:
     def _is_publishing(self) -> bool:
         return any(p.published < p.last for p in self.relay.progress.values())
 
-    async def prune(self, before: float) -> int:
-        """Removes what ended before ``before`` (UTC seconds)."""
+    async def prune(self, before: float) -> Pruned:
+        """Removes a part of what ended before ``before`` (UTC seconds)."""
         return await self.database.write(lambda cx: self.delivery.prune(cx, before))
 
     async def has_saga(self, saga_id: str) -> bool:

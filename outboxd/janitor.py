@@ -9,27 +9,32 @@ import anyio
 
 from .clock import Clock
 from .errors import Unavailable
-from .retry import DAY_S
+from .store.retention import KEEP_S, Pruned
 from .stream import Stream
 
 log = logging.getLogger("outboxd")
 
 TRIM_S = 5.0
-PRUNE_S = 600.0
+PRUNE_S = 60.0
 RETAIN_S = 300.0
 """Events are kept for so long after all have read them, for a subscriber that comes later."""
 
-KEEP_S = 30 * DAY_S
-"""How long finished sagas, fences and seen foreign ids are kept; older foreign ids are refused."""
+PAUSE = 1.0
+"""Between two parts of a long pruning as long as the part took: half of the time is others'."""
 
 
 class Janitor:
-    """Trims the streams and prunes the databases of one process."""
+    """Trims the streams and prunes the databases of one process.
+
+    Rows go KEEP_S after they ended. A foreign message from before that is a dead letter when it
+    comes ("too old"), for its id may have been forgotten; a key may be used anew, for nothing that
+    a new saga sends has the id of what a forgotten one has sent. ``prunes``: each removes a part.
+    """
 
     def __init__(
         self,
         streams: Sequence[str],
-        prunes: Sequence[Callable[[float], Awaitable[int]]],
+        prunes: Sequence[Callable[[float], Awaitable[Pruned]]],
         clock: Clock,
     ) -> None:
         self._streams = streams
@@ -38,13 +43,11 @@ class Janitor:
 
     async def run(self, stream: Stream) -> None:
         """Until cancelled."""
-        pruned_at = self._clock.monotonic()
-        while True:
-            await anyio.sleep(TRIM_S)
-            await self.trim(stream)
-            if self._clock.monotonic() - pruned_at >= PRUNE_S:
-                pruned_at = self._clock.monotonic()
-                await self._prune()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_pruning)
+            while True:
+                await anyio.sleep(TRIM_S)
+                await self.trim(stream)
 
     async def trim(self, stream: Stream) -> None:
         """Removes what every group has acked, never by length and never entry by entry."""
@@ -55,13 +58,30 @@ class Janitor:
             except Unavailable:
                 return
 
-    async def _prune(self) -> None:
+    async def prune(self) -> None:
+        """Removes all that is old, in parts."""
         before = self._clock.now() - KEEP_S
         for prune in self._prunes:
             try:
-                removed = await prune(before)
+                rows = await self._prune(prune, before)
             except Unavailable as err:
                 log.warning("prune_failed error=%r", str(err))
                 continue
-            if removed:
-                log.info("pruned rows=%d", removed)
+            if rows:
+                log.info("pruned rows=%d", rows)
+
+    async def _keep_pruning(self) -> None:
+        """From the start on: also a process that never lives for long prunes."""
+        while True:
+            await self.prune()
+            await anyio.sleep(PRUNE_S)
+
+    async def _prune(self, prune: Callable[[float], Awaitable[Pruned]], before: float) -> int:
+        rows = 0
+        while True:
+            began = anyio.current_time()
+            found = await prune(before)
+            rows += found.rows
+            if not found.is_more:
+                return rows
+            await anyio.sleep((anyio.current_time() - began) * PAUSE)

@@ -70,14 +70,15 @@ class Letters:
     def replayed(self, batch: Batch, held: Held) -> None:
         """A replayed letter's message is done."""
         assert held.letter is not None
-        dead.set_state(batch.connection, held.letter, "replayed")
+        dead.settle(batch.connection, held.letter, "replayed", batch.now)
         self.count -= 1
 
     def resolve(self, batch: Batch, held: Held) -> None:
         """A call repeated under its id succeeded: its old dead letter has no purpose any more."""
         letter = dead.by_message(batch.connection, held.id)
         if letter is not None and letter.state == "dead" and letter.sender == held.sender:
-            dead.set_state(batch.connection, letter.n, "replayed", "repeated by its saga")
+            reason = "repeated by its saga"
+            dead.settle(batch.connection, letter.n, "replayed", batch.now, reason)
             self._holding.count_done(batch, (letter.sender, letter.kind))
             self.count -= 1
 
@@ -86,12 +87,12 @@ class Letters:
         letter = dead.by_message(batch.connection, step_id)
         if letter is None or letter.state != "dead":
             return letter if letter is not None and letter.state == "discarded" else None
-        dead.set_state(batch.connection, letter.n, "closed", "closed by its saga")
+        dead.settle(batch.connection, letter.n, "closed", batch.now, "closed by its saga")
         self.count -= 1
         return letter
 
     def discard(self, batch: Batch, letter: Letter, reason: str) -> None:
-        dead.set_state(batch.connection, letter.n, "discarded", reason)
+        dead.settle(batch.connection, letter.n, "discarded", batch.now, reason)
         self.count -= 1
 
     def _letter(self, batch: Batch, held: Held, envelope: Envelope, error: Exception) -> Letter:

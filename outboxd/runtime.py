@@ -44,6 +44,7 @@ from .quarantine import Quarantine
 from .registry import Registry
 from .store import control, journal
 from .store.connection import Connection, Database
+from .store.retention import Pruned
 from .stream import Stream
 from .watchdog import Watchdog
 
@@ -220,13 +221,17 @@ class Runtime:
         for hosted in self.hosted.values():
             services.start_soon(hosted.scheduler.run)
         streams = [name(owner) for owner in self.hosted for name in (in_stream, events_stream)]
-        self._janitor = Janitor(streams, [h.prune for h in self.hosted.values()], self._clock)
+        prunes = [*(h.prune for h in self.hosted.values()), self._forget_requests]
+        self._janitor = Janitor(streams, prunes, self._clock)
         self._stream = stream
         services.start_soon(Watchdog(self._stores).run)
         services.start_soon(self._write_status)
         await services.start(self._connect, stream, services)
         services.start_soon(self._janitor.run, stream)
         services.start_soon(self.intake.run)
+
+    async def _forget_requests(self, before: float) -> Pruned:
+        return await self.control.write(lambda cx: control.forget(cx, before))
 
     async def _hold_lifespan(
         self, hosted: Hosted, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED

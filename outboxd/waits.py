@@ -51,11 +51,11 @@ class Waits:
                 self._ending.ask(batch, live, Undo(step.pos, step.action))
 
     def _opened(self, batch: Batch, live: Live, step: Step) -> CallRow:
-        action, saga_id = step.action, live.row.id
+        action = step.action
         row = CallRow(
-            saga=saga_id,
+            saga=live.row.id,
             pos=step.pos,
-            id=asking.message_id(saga_id, step.pos),
+            id=asking.message_id(live.row, step.pos),
             name="sleep",
             to_name="",
             sent_at=batch.now,
@@ -71,7 +71,7 @@ class Waits:
                 row.name, row.to_name = step.name, action.command.__outboxd__.to or ""
                 row.span_s, row.strict = action.timeout_s, int(action.strict)
                 row.on_dead = action.on_dead
-                asking.call(batch, saga_id, step.pos, action, batch.now + row.span_s)
+                asking.call(batch, live.row, step.pos, action, batch.now + row.span_s)
             case Receive():
                 row.name, row.key = step.name, action.key
                 row.span_s, row.strict = action.timeout_s, int(action.strict)

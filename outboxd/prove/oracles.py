@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from outboxd.book import undo_id
 from outboxd.errors import CodeChanged, Retry
 from outboxd.message import Envelope, decode_envelope, in_stream
 from outboxd.store import journal
@@ -298,7 +297,7 @@ class Oracles:
         for call in calls:
             done = self._handled.get((call.to, call.message_id), 0) or self._has_started(call)
             done = done or int(call.message_id in self._acted)
-            undone = self._handled.get((call.to, undo_id(saga_id, call.pos)), 0)
+            undone = self._handled.get((call.to, f"{call.message_id}~undo"), 0)
             must = call.has_undo and done and (state != "completed" or call.end != "ok")
             may = call.has_undo and (must or (call.message_id in self._begun and call.end != "ok"))
             what = f"{call.name} (step {call.pos}) of {saga_id}, which ended {state}"

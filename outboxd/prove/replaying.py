@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from outboxd import book
+from outboxd import asking, book
 from outboxd.errors import CodeChanged, OutboxdError
 from outboxd.message import decode_data, decode_envelope
 from outboxd.registry import Registry
@@ -52,9 +52,9 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
             step = instance.open.get(record.pos)
             feed(instance, record, book._decoded)
             if step is not None and isinstance(step.action, (Call, Start)):
-                found.append(_made(step, step.action, saga_id, record.error))
+                found.append(_made(step, step.action, row, record.error))
             found += [
-                _made(dropped, dropped.action, saga_id, Dropped())
+                _made(dropped, dropped.action, row, Dropped())
                 for dropped in instance.dropped
                 if dropped is not step and isinstance(dropped.action, Call)
             ]
@@ -72,12 +72,14 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     return found
 
 
-def _made(step: Step, call: Call | Start, saga_id: str, error: Exception | None) -> MadeCall:
+def _made(
+    step: Step, call: Call | Start, row: journal.SagaRow, error: Exception | None
+) -> MadeCall:
     return MadeCall(
         step.pos,
         step.name,
         call.command.__outboxd__.to or "",
-        f"{saga_id}#{step.pos}",
+        asking.message_id(row, step.pos),
         call.undo is not None,
         "ok" if error is None else type(error).__name__,
     )

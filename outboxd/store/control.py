@@ -18,6 +18,7 @@ import msgspec
 from outboxd.errors import ConfigError, Refused
 
 from .connection import Connection, cannot_open, mapped
+from .retention import LIMIT, Pruned
 
 T = TypeVar("T")
 
@@ -171,11 +172,14 @@ def requests(connection: Connection, limit: int, state: State | None = None) -> 
     return [_request(row) for row in rows.fetchall()]
 
 
-def forget(connection: Connection, before: float) -> int:
-    """Deletes requests that were settled before a moment; the participants keep who did what."""
-    return connection.execute(
-        "DELETE FROM request WHERE state <> 'pending' AND applied_at < ?", (before,)
+def forget(connection: Connection, before: float) -> Pruned:
+    """Deletes a part of the requests that were settled before a moment."""
+    rows = connection.execute(
+        "DELETE FROM request WHERE id IN (SELECT id FROM request "
+        "WHERE state <> 'pending' AND applied_at < ? LIMIT ?)",
+        (before, LIMIT),
     ).rowcount
+    return Pruned(rows, rows == LIMIT)
 
 
 def put_catalog(connection: Connection, entries: Iterable[CatalogEntry]) -> None:

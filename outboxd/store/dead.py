@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .connection import Connection
+
+Settled = Literal["replayed", "discarded", "closed"]
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -28,6 +32,7 @@ class Letter(msgspec.Struct, frozen=True):
     traceback: str
     reason: str | None
     body: bytes
+    settled_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -71,11 +76,23 @@ def by_message(connection: Connection, message_id: str) -> Letter | None:
     return None if row is None else Letter(*row)
 
 
-def set_state(connection: Connection, n: int, state: str, reason: str | None = None) -> None:
+def replay(connection: Connection, n: int, reason: str | None) -> None:
+    """It is under way once more."""
     connection.execute(
-        "UPDATE outboxd_dead SET state = ?, reason = COALESCE(?, reason), "
-        "replays = replays + (? = 'replaying') WHERE n = ?",
-        (state, reason, state, n),
+        "UPDATE outboxd_dead SET state = 'replaying', reason = COALESCE(?, reason), "
+        "replays = replays + 1 WHERE n = ?",
+        (reason, n),
+    )
+
+
+def settle(
+    connection: Connection, n: int, state: Settled, at: float, reason: str | None = None
+) -> None:
+    """The end of a letter, for ``reason``."""
+    connection.execute(
+        "UPDATE outboxd_dead SET state = ?, settled_at = ?, reason = COALESCE(?, reason) "
+        "WHERE n = ?",
+        (state, at, reason, n),
     )
 
 

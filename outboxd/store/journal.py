@@ -27,6 +27,15 @@ class SagaRow(msgspec.Struct):
     ended_at: float | None
     result: bytes | None
     start: bytes
+    born: int = 0
+
+    @property
+    def sends_as(self) -> str:
+        """What the ids of its messages begin with.
+
+        Fences of an earlier saga with its key may outlive that: they must not answer for this one.
+        """
+        return f"{self.id}~{self.born:x}" if self.born else self.id
 
 
 class JournalRow(msgspec.Struct, frozen=True):
@@ -161,6 +170,14 @@ def counts(connection: Connection) -> dict[str, int]:
             "SELECT state, COUNT(*) FROM outboxd_saga WHERE ended_at IS NOT NULL GROUP BY state"
         ).fetchall()
     )
+
+
+def last_round(connection: Connection, name: str, key: str) -> int:
+    """The highest round above the first with a key, or 1 (index outboxd_saga_rounds)."""
+    row = connection.execute(
+        "SELECT MAX(round) FROM outboxd_saga WHERE name = ? AND key = ? AND round > 1", (name, key)
+    ).fetchone()
+    return row[0] or 1
 
 
 def length(connection: Connection, saga_id: str) -> int:

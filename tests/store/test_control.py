@@ -87,7 +87,7 @@ def test_forgetting_spares_what_is_pending_or_new(data: Path) -> None:
             control.add_request(connection, request(name))
         control.mark(connection, "old", "applied", "", 5.0)
         control.mark(connection, "new", "applied", "", 50.0)
-        assert control.forget(connection, 10.0) == 1
+        assert control.forget(connection, 10.0).rows == 1
         assert {r.id for r in control.requests(connection, 10)} == {"new", "waiting"}
 
 

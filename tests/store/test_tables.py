@@ -331,7 +331,7 @@ def test_the_latest_letter_of_a_message_counts(connection: Connection) -> None:
 
 def test_a_letter_that_dies_again_has_its_newest_error(connection: Connection) -> None:
     n = dead.add(connection, letter())
-    dead.set_state(connection, n, "replaying")
+    dead.replay(connection, n, None)
     again = letter(n=n, at=AT + 9, attempts=7, error_type="KeyError", error="k", traceback="t")
     dead.die_again(connection, again)
     found = dead.get(connection, n)
@@ -340,12 +340,18 @@ def test_a_letter_that_dies_again_has_its_newest_error(connection: Connection) -
 
 def test_a_state_keeps_its_reason_until_there_is_another(connection: Connection) -> None:
     n = dead.add(connection, letter())
-    for state, reason in (("replaying", "fixed"), ("replayed", None), ("discarded", "late")):
-        dead.set_state(connection, n, state, reason)
-        found = dead.get(connection, n)
-        assert found is not None
-        assert (found.state, found.reason) == (state, reason or "fixed")
-        assert found.replays == 1
+    dead.replay(connection, n, "fixed")
+    assert _said(connection, n) == ("replaying", "fixed", 1, None)
+    dead.settle(connection, n, "replayed", AT)
+    assert _said(connection, n) == ("replayed", "fixed", 1, AT)
+    dead.settle(connection, n, "discarded", AT, "late")
+    assert _said(connection, n) == ("discarded", "late", 1, AT)
+
+
+def _said(connection: Connection, n: int) -> tuple[str, str | None, int, float | None]:
+    found = dead.get(connection, n)
+    assert found is not None
+    return found.state, found.reason, found.replays, found.settled_at
 
 
 def test_letters_that_are_dead_or_being_replayed_are_open(connection: Connection) -> None:
@@ -433,11 +439,19 @@ def test_what_is_old_and_finished_is_removed_and_nothing_else(connection: Connec
     for name, at in (("old", AT - 10), ("fresh", AT + 10)):
         fence.put(connection, name, "done", at)
         inbox.see(connection, "shop", name, 1, at)
-    assert retention.prune(connection, AT) == 5
+    for state in ("discarded", "closed", "replayed"):
+        settled = dead.add(connection, letter(id=state, sender="desk", kind="in"))
+        dead.settle(connection, settled, state, AT - 10)
+    dead.add(connection, letter(id="four"))
+    found = retention.prune(connection, AT)
+    assert (found.rows, found.is_more) == (8, False)
+    assert found.sagas == [("old", "running")]
+    assert found.letters == {("desk", "in"): 2}
+    assert connection.execute("SELECT id FROM outboxd_dead").fetchall() == [("four",)]
     kept = connection.execute("SELECT id FROM outboxd_saga ORDER BY id").fetchall()
     assert kept == [("fresh",), ("open",)]
     assert [count(connection, t) for t in ("journal", "undo", "fence", "seen")] == [2, 2, 1, 1]
-    assert retention.prune(connection, AT) == 0
+    assert retention.prune(connection, AT).rows == 0
 
 
 def test_a_call_is_remembered_as_long_as_the_saga_it_has_started(connection: Connection) -> None:
@@ -469,11 +483,17 @@ def test_attempts_are_kept_for_what_is_not_over(connection: Connection) -> None:
 def test_one_call_removes_a_bounded_number_of_rows(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LIMIT", 2)
+    monkeypatch.setattr(retention, "SAGAS", 2)
     for i in range(5):
         add_saga(connection, saga_row(id=f"s{i}", ended_at=AT - 10))
         write(connection, journal.APPEND, (f"s{i}", 1, "start", 0, "x", 0, AT, None))
-    assert [retention.prune(connection, AT) for _ in range(4)] == [4, 4, 2, 0]
+    found = [retention.prune(connection, AT) for _ in range(4)]
+    assert [(part.rows, part.is_more) for part in found] == [
+        (4, True),
+        (4, True),
+        (2, False),
+        (0, False),
+    ]
 
 
 # What each of them reads.

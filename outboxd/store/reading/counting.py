@@ -107,6 +107,9 @@ def silent_sagas(connection: Connection, limit: int) -> list[str]:
         "AND NOT EXISTS "
         "(SELECT 1 FROM outboxd_inbox i WHERE i.id >= s.id || '#' AND i.id < s.id || '$') "
         "AND NOT EXISTS "
+        "(SELECT 1 FROM outboxd_inbox i "
+        "WHERE s.born AND i.id >= s.id || '~' AND i.id < s.id || char(127)) "
+        "AND NOT EXISTS "
         "(SELECT 1 FROM outboxd_inbox i WHERE i.key = s.key OR i.error = s.id) LIMIT ?",
         (limit,),
     )
