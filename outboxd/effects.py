@@ -53,6 +53,20 @@ class Effects:
                 if not self._is_stopped:
                     self._tasks.start_soon(self.run, started)
 
+    async def launched(self, started: Started) -> None:
+        """Makes one attempt and waits for its end; it goes on if the waiting is cancelled."""
+        ended = anyio.Event()
+        self.running[started.held.n] = started
+
+        async def run() -> None:
+            try:
+                await self.run(started)
+            finally:
+                ended.set()
+
+        self._tasks.start_soon(run)
+        await ended.wait()
+
     async def run(self, started: Started) -> None:
         """Makes one attempt; its end is committed, whatever it is."""
         self.running[started.held.n] = started

@@ -13,6 +13,7 @@ import anyio
 LIMIT_S = 60.0
 """A suspect that hangs outside must not stop everything for ever: then work goes on beside it."""
 
+LEAST_S = 1.0
 LOOK_S = 0.02
 
 
@@ -37,6 +38,11 @@ class Quarantine:
     def is_clear(self) -> bool:
         """Whether something else than a suspect may run."""
         return not self._names or time.monotonic() >= self._ends_at
+
+    @property
+    def left_s(self) -> float:
+        """How long a suspect is waited for: never so short that it runs beside the next at once."""
+        return max(LEAST_S, self._ends_at - time.monotonic())
 
     async def until_clear(self) -> None:
         """Waits while there are suspects."""

@@ -75,8 +75,7 @@ class Scheduler:
 
     async def _turn(self) -> None:
         await self._keep_time()
-        if self._has_suspects:
-            await self._run_suspect()
+        if self._has_suspects and not await self._run_suspect():
             return
         if not self._quarantine.is_clear:
             await self._wake.wait_or(SUSPECTS_S)  # another participant's; ours may come meanwhile
@@ -101,8 +100,12 @@ class Scheduler:
         if sleeps_only:  # deadlines that are due stay due: look again soon, not at once
             self._next_at = max(self._next_at, self._delivery.clock.now() + 0.05)
 
-    async def _run_suspect(self) -> None:
-        """One suspect at a time in the whole process, its attempt committed before it runs."""
+    async def _run_suspect(self) -> bool:
+        """One suspect at a time in the whole process, its attempt committed before it runs.
+
+        One that hangs is not waited for beyond the quarantine: it goes on beside all others.
+        Returns whether others may run.
+        """
         async with self._quarantine.one_at_a_time:
             self._has_suspects = False
             outcome = await self._committer.commit(
@@ -110,10 +113,12 @@ class Scheduler:
             )
             for started in outcome.started:
                 if started.held.is_suspect:
-                    await self._effects.run(started)
+                    with anyio.move_on_after(self._quarantine.left_s):
+                        await self._effects.launched(started)
         self._has_suspects = self._has_suspects or outcome.has_suspects or bool(outcome.started)
         if not outcome.started:
             await self._wake.wait_or(SUSPECTS_S)
+        return self._quarantine.is_clear
 
     async def _keep_time(self) -> None:
         clock = self._delivery.clock
