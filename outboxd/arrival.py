@@ -15,10 +15,10 @@ from . import settle
 from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
-from .message import Envelope, Undecodable, decode_envelope, encode
+from .message import Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
 from .retry import DAY_S
 from .settle import Receipt
-from .store import inbox
+from .store import dead, inbox, journal
 from .store.inbox import Sender
 from .store.retention import KEEP_S
 
@@ -99,14 +99,45 @@ class Arrival:
             self._delivery.admit(batch, envelope, body, LOCAL_KEY, is_suspect)
             return
         other = f"{envelope.id}#{mark:08x}"
-        if seen == mark or inbox.seen_mark(batch.connection, source, other) is not None:
+        if seen == mark:
+            self._recall(batch, envelope)
+            return
+        if inbox.seen_mark(batch.connection, source, other) is not None:
+            batch.outcome.refused[envelope.id] = _other_content(envelope)
             return
         inbox.see(batch.connection, source, other, mark, batch.now)
-        said = f"{source} sent {_short(envelope)} before, with other content"
-        self._refuse(batch, envelope, body, said)
+        self._refuse(batch, envelope, body, _other_content(envelope))
+
+    def _recall(self, batch: Batch, envelope: Envelope) -> None:
+        """It was taken before: what came of it is told again, if it starts a saga."""
+        kind = self._delivery.starts(envelope)
+        if kind is None:
+            return
+        told = batch.outcome.sagas
+        conductor = self._delivery.conductor
+        key = key_of(decode_data(envelope.data, kind.message)) or ""
+        live, is_its_own = conductor.found_by(batch, envelope, kind, key)
+        if live is not None and (is_its_own or kind.spec.again == "first"):
+            told[envelope.id] = live.row.id
+            return
+        held = inbox.by_id(batch.connection, envelope.id)
+        if held is None and live is not None:
+            own = journal.begun_by(batch.connection, kind.name, key, envelope.id)
+            told[envelope.id] = None if kind.spec.again == "refuse" else own or live.row.id
+        elif held is None:
+            batch.outcome.refused[envelope.id] = self._fate(batch, envelope)
+        elif (saga_id := inbox.stands_behind(batch.connection, held)) is not None:
+            told[envelope.id] = None if kind.spec.again == "refuse" else saga_id
+
+    def _fate(self, batch: Batch, envelope: Envelope) -> str:
+        letter = dead.by_message(batch.connection, envelope.id)
+        if letter is None:
+            return f"{_short(envelope)} was handled before, and what it began is forgotten"
+        return f"{_short(envelope)} is dead letter {self._delivery.name}/{letter.name}"
 
     def _refuse(self, batch: Batch, envelope: Envelope, body: bytes, why: str) -> None:
         """What is not taken is a dead letter at once."""
+        batch.outcome.refused[envelope.id] = why
         self._delivery.holding.count_local(batch)
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
         self._delivery.letters.bury(batch, held, envelope, Unrecoverable(why))
@@ -118,6 +149,10 @@ def _too_old(envelope: Envelope) -> str:
         f"{envelope.time:%Y-%m-%d}, and ids are remembered for {KEEP_S / DAY_S:.0f} days, so that "
         "nobody knows whether it was handled before; replay it if it was not"
     )
+
+
+def _other_content(envelope: Envelope) -> str:
+    return f"{envelope.source} sent {_short(envelope)} before, with other content"
 
 
 def _short(envelope: Envelope) -> str:

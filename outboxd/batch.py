@@ -37,7 +37,8 @@ class Started(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct):
     """What is to be done once COMMIT has returned.
 
-    ``freed``: undos that waited for the end of a saga.
+    ``freed``: undos that waited for the end of a saga; ``sagas``: which saga a start belongs to,
+    or None if it was answered "no"; ``refused``: messages that were not taken, and why.
     """
 
     rows: list[OutRow] = []
@@ -47,6 +48,7 @@ class Outcome(msgspec.Struct):
     ended: list[str] = []
     freed: list[str] = []
     sagas: dict[str, str | None] = {}
+    refused: dict[str, str] = {}
     answer: str = ""
     taken: int = 0
     wake_at: float = NEVER

@@ -60,6 +60,10 @@ TOLD = {"send": "sent", "publish": "published", "start": "started"}
 """What is told without waiting, and how the journal says that it was."""
 
 
+LATE_ROUNDS = 3
+"""How many rounds a start looks back for the one that it has begun itself."""
+
+
 class Parked(Exception):
     """The saga (the argument is its id) cannot move now: its message is held until it may."""
 
@@ -109,18 +113,26 @@ class Conductor:
         self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
     ) -> tuple[Live | None, int]:
         """The saga that this start belongs to, or None and the round that it would begin."""
-        if kind.spec.again != "after_end":
-            return self.book.find(batch, self.id_of(kind, key)), 1
-        last = self.book.last_round(batch, kind.name, key, lambda n: self.id_of(kind, key, n))
-        # A start that was held may find that another round has begun since.
-        for round_ in (last, last - 1):
-            live = self.book.find(batch, self.id_of(kind, key, round_)) if round_ else None
+        live, is_its_own = self.found_by(batch, envelope, kind, key)
+        if live is None:
+            return None, 1
+        if is_its_own or kind.spec.again != "after_end" or live.row.ended_at is None:
+            return live, live.row.round
+        return None, live.row.round + 1
+
+    def found_by(
+        self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
+    ) -> tuple[Live | None, bool]:
+        """The saga that a start began, and True; or the last one with its key, if there is any."""
+        last = 1
+        if kind.spec.again == "after_end":
+            last = self.book.last_round(batch, kind.name, key, lambda n: self.id_of(kind, key, n))
+        # A start that was held may find that other rounds have begun since.
+        for round_ in range(last, max(0, last - LATE_ROUNDS), -1):
+            live = self.book.find(batch, self.id_of(kind, key, round_))
             if live is not None and decode_envelope(live.row.start).id == envelope.id:
-                return live, round_
-        live = self.book.find(batch, self.id_of(kind, key, last))
-        if live is not None and live.row.ended_at is None:
-            return live, last
-        return None, last if live is None else last + 1
+                return live, True
+        return self.book.find(batch, self.id_of(kind, key, last)), False
 
     def add(self, batch: Batch, kind: SagaKind, key: str, round_: int, body: bytes) -> Live:
         """A new saga's row."""

@@ -42,6 +42,7 @@ from .message import (
 from .participant import Participant
 from .quarantine import Quarantine
 from .registry import Registry
+from .starts import Starts, Wanted
 from .store import control, journal
 from .store.connection import Connection, Database
 from .store.retention import Pruned
@@ -108,6 +109,7 @@ class Runtime:
         }
         self.control = Database(self.data / control.FILE)
         self.intake = Intake(self.hosted, self.registry, self.control, self._clock)
+        self._starts = Starts(self.hosted)
         self._quarantine = Quarantine()
         self._node = node or ""
         self._drain_s = drain_s
@@ -295,14 +297,12 @@ class Runtime:
         """Starts the saga that begins with ``command``; durable when it returns.
 
         A second start with the same key finds the first one, or what the saga's ``again=`` says.
-        Raises NotFound if no hosted participant starts a saga on it, Refused by ``again``.
+        Raises NotFound if no hosted participant starts a saga on it, Refused by ``again`` or where
+        ``message_id`` was used for something else.
         """
-        owner, saga_id, envelope = self._to_start(command, message_id)
-        outcome = await self.hosted[owner].submit([envelope])
-        found = outcome.sagas.get(envelope.id, saga_id)
-        if found is None:
-            raise Refused(f"{saga_id} was started before")
-        return Handle(self, found, owner)
+        start = self._to_start(command, message_id)
+        (found,) = await self._starts.begin([start])
+        return Handle(self, found, start.owner)
 
     async def handle(self, saga_id: str) -> Handle:
         """The handle of a saga that was started before, also by an earlier process.
@@ -337,18 +337,11 @@ class Runtime:
 
     async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
         """Starts many sagas, those of one participant in one transaction; see ``start``."""
-        found = [self._to_start(command, None) for command in commands]
-        sagas: dict[str, str | None] = {}
-        for name in {owner for owner, _, _ in found}:
-            mine = [envelope for owner, _, envelope in found if owner == name]
-            sagas |= (await self.hosted[name].submit(mine)).sagas
-        handles: list[Handle] = []
-        for owner, saga_id, envelope in found:
-            begun = sagas.get(envelope.id, saga_id)
-            if begun is None:
-                raise Refused(f"{saga_id} was started before")
-            handles.append(Handle(self, begun, owner))
-        return handles
+        starts = [self._to_start(command, None) for command in commands]
+        found = await self._starts.begin(starts)
+        return [
+            Handle(self, saga_id, start.owner) for start, saga_id in zip(starts, found, strict=True)
+        ]
 
     async def result_of(self, participant: str, saga_id: str) -> Any:
         """Waits for the end of a saga; see ``Handle.result``."""
@@ -418,7 +411,7 @@ class Runtime:
     def _stores(self) -> list[Database]:
         return [h.database for h in self.hosted.values()]
 
-    def _to_start(self, command: Command[Any], message_id: str | None) -> tuple[str, str, Envelope]:
+    def _to_start(self, command: Command[Any], message_id: str | None) -> Wanted:
         name = type(command).__name__
         owner = self.registry.owner(name)
         kind = None if owner is None else self.registry.saga_started_by(owner, name)
@@ -437,7 +430,9 @@ class Runtime:
             kind="command",
             correlationid=message_id,
         )
-        return owner, self.hosted[owner].delivery.conductor.id_of(kind, key), envelope
+        saga_id = self.hosted[owner].delivery.conductor.id_of(kind, key)
+        expected = saga_id if kind.spec.again == "first" else None
+        return Wanted(owner, saga_id, expected, envelope)
 
     def _hear(self, outcome: Outcome) -> None:
         for saga_id in outcome.ended:

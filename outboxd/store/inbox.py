@@ -116,6 +116,16 @@ def held_for(connection: Connection, saga_id: str) -> list[Held]:
     return [Held(*row) for row in rows.fetchall()]
 
 
+def stands_behind(connection: Connection, held: Held) -> str | None:
+    """The saga that stands, with a message that is held before this one in its lane, if any."""
+    row = connection.execute(
+        "SELECT error FROM outboxd_inbox WHERE lane = ? AND n < ? AND state = 'held' "
+        "AND letter IS NULL LIMIT 1",
+        (held.lane, held.n),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def holds(connection: Connection, type_name: str, key: str) -> bool:
     """Whether a message of this type and key is held; reads the whole inbox, which is short."""
     row = connection.execute(

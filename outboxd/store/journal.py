@@ -180,6 +180,17 @@ def last_round(connection: Connection, name: str, key: str) -> int:
     return row[0] or 1
 
 
+def begun_by(connection: Connection, name: str, key: str, message_id: str) -> str | None:
+    """The round above the first that a message began (index outboxd_saga_rounds)."""
+    said = f'"id":{msgspec.json.encode(message_id).decode()},'
+    row = connection.execute(
+        "SELECT id FROM outboxd_saga WHERE name = ? AND key = ? AND round > 1 "
+        "AND instr(CAST(start AS TEXT), ?) LIMIT 1",
+        (name, key, said),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def length(connection: Connection, saga_id: str) -> int:
     """The number of the last row of a saga's journal (primary key range)."""
     row = connection.execute(
