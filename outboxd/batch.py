@@ -38,7 +38,8 @@ class Outcome(msgspec.Struct):
     """What is to be done once COMMIT has returned.
 
     ``freed``: undos that waited for the end of a saga; ``sagas``: which saga a start belongs to,
-    or None if it was answered "no"; ``refused``: messages that were not taken, and why.
+    or None if it was answered "no"; ``refused``: messages that were not taken, and why;
+    ``removed``: who subscribes no more.
     """
 
     rows: list[OutRow] = []
@@ -49,6 +50,7 @@ class Outcome(msgspec.Struct):
     freed: list[str] = []
     sagas: dict[str, str | None] = {}
     refused: dict[str, str] = {}
+    removed: list[str] = []
     answer: str = ""
     taken: int = 0
     wake_at: float = NEVER

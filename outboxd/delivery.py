@@ -7,7 +7,7 @@ So after COMMIT the whole batch may be acked, and ``accepted`` stands at the las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -179,10 +179,10 @@ class Delivery:
             batch.outcome.answer = requests.apply(self, batch, request)
         return batch.outcome
 
-    def subscribe(self, connection: Connection) -> Outcome:
-        """Asks for the subscriptions that are missing."""
+    def subscribe(self, connection: Connection, local: Collection[str]) -> Outcome:
+        """Asks the publishers of other processes for this one's subscriptions."""
         with self.batch(connection) as batch:
-            self.subscribing.ask(batch, self.holding.senders)
+            self.subscribing.ask(batch, local)
         return batch.outcome
 
     def enrol(self, connection: Connection, subscriber: str, since: str) -> Subscribed:

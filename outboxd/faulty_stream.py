@@ -197,6 +197,9 @@ class FaultyStream:
     async def marker(self, owner: str) -> Marker | None:
         return await self.broker.marker(owner)
 
+    async def drop_group(self, stream: str, group: str) -> None:
+        await self.broker.drop_group(stream, group)
+
     async def aclose(self) -> None:
         await self.broker.aclose()
 

@@ -59,6 +59,7 @@ class Hosted:
         self.consumers: dict[str, Consumer] = {}
         self._clock = clock
         self._was_clean = True
+        self._local: frozenset[str] = frozenset()
         self._alive_at = clock.now()
 
     async def open(self) -> None:
@@ -88,11 +89,17 @@ class Hosted:
 
         The publisher's first: it keeps its events for us from then on, whatever happens next.
         """
+        self._local = frozenset(others)
         for name, since in self.delivery.registry.subscriptions(self.name).items():
             publisher = others.get(name)
-            if publisher is None or (name, "events") in self.delivery.holding.senders:
+            if publisher is None or self._is_subscribed_to(publisher):
                 continue
             await self._subscribe_to(publisher, since)
+
+    def _is_subscribed_to(self, publisher: Hosted) -> bool:
+        """Whether both sides know it: an operator may have removed us at the publisher."""
+        is_known = (publisher.name, "events") in self.delivery.holding.senders
+        return is_known and self.name in publisher.delivery.subscribing.subscribers
 
     async def _subscribe_to(self, publisher: Hosted, since: str) -> None:
         said = await publisher.database.write(
@@ -150,7 +157,8 @@ class Hosted:
         await self.relay.open(self.identity)
         tasks.start_soon(self.relay.run)
         self._read(in_stream(self.name), stream, node, tasks, on_outage)
-        await self.committer.commit(self.delivery.subscribe)
+        local = self._local
+        await self.committer.commit(lambda cx: self.delivery.subscribe(cx, local))
 
     def read_events(self, stream: Stream, node: str, tasks: TaskGroup) -> bool:
         """Starts reading the events of each publisher that has confirmed the subscription.
@@ -244,7 +252,8 @@ class Hosted:
         """What a person should know, in sentences."""
         error = self.committer.error
         refused = [] if error is None else [f"{self.name} cannot write: {error}"]
-        return [*refused, *self.delivery.arrival.problems]
+        silent = self.relay.problems if self.is_wired else []
+        return [*refused, *self.delivery.arrival.problems, *silent]
 
     @property
     def is_wired(self) -> bool:

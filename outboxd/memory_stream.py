@@ -264,6 +264,12 @@ class MemoryStream:
         self._reach()
         return self._markers.get(owner)
 
+    async def drop_group(self, stream: str, group: str) -> None:
+        self._reach()
+        log = self._logs.get(stream)
+        if log is not None:
+            log.groups.pop(group, None)
+
     async def aclose(self) -> None:
         return
 

@@ -178,6 +178,23 @@ def trust(data: Path, sender: str, *, who: str | None = None, reason: str) -> li
     return _add(data, requests)
 
 
+def remove_subscriber(
+    data: Path, name: str, publisher: str, *, who: str | None = None, reason: str
+) -> list[Request]:
+    """Asks ``publisher`` to keep its events no longer for ``name``, which is gone for good."""
+    _known(data, _stores(data), publisher)
+    request = Request(
+        id=_new_id(),
+        at=SystemClock().now(),
+        kind="subscriber.remove",
+        participant=publisher,
+        target=name,
+        who=who or me(),
+        reason=_given(reason),
+    )
+    return _add(data, [request])
+
+
 def wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[Request]:
     """The requests, as soon as none of them is pending, or as they are after ``timeout_s``.
 

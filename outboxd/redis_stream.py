@@ -246,6 +246,13 @@ class RedisStream:
     async def marker(self, owner: str) -> Marker | None:
         return decode_marker(*await self._commands.ask(b"HMGET", store_key(owner), b"id", b"mark"))
 
+    async def drop_group(self, stream: str, group: str) -> None:
+        [reply] = await self._commands.exchange(
+            [(b"XGROUP", b"DESTROY", stream.encode(), group.encode())]
+        )
+        if not _is(reply, "ERR", "NOGROUP"):  # there is no such stream
+            _raise_first([reply])
+
     async def aclose(self) -> None:
         await self._commands.aclose()
         await self._readers.aclose()

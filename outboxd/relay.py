@@ -12,7 +12,7 @@ from collections import deque
 
 from . import settle
 from .batch import Outcome
-from .clock import Clock
+from .clock import Clock, in_words
 from .committer import Committer
 from .delivery import Delivery
 from .errors import Refused, Unavailable
@@ -34,6 +34,9 @@ BUFFER = 5000
 
 SETTLE_S = 0.1
 """Settled rows are deleted at most so often: a message costs only its share of a delete."""
+
+SILENT_S = 600.0
+"""A subscriber that has not moved for so long, while there is something to read, is told of."""
 
 WATCH_S = 0.02
 IDLE_S = 1.0
@@ -60,6 +63,20 @@ class Relay:
         self._settled_at = 0.0
         self._watch_s = WATCH_S
         self._wake = Wake()
+        self._removed: list[str] = []
+        self._readers: dict[str, tuple[int, float]] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """Subscribers that keep the events from being settled, in sentences."""
+        now = self._clock.monotonic()
+        return [
+            f"{name} has not read the events of {self._name} for {in_words(now - moved_at)}, so "
+            "that they are kept for it; if it is gone for good: "
+            f"`outboxd subscriber remove {name} --from {self._name}`"
+            for name, (_, moved_at) in list(self._readers.items())
+            if now - moved_at >= SILENT_S
+        ]
 
     @property
     def is_settled(self) -> bool:
@@ -78,7 +95,8 @@ class Relay:
             # Without gaps: what follows a row that found no room is read from the outbox, too.
             if len(fresh) < BUFFER and (not fresh or fresh[-1].seq + 1 == row.seq):
                 fresh.append(row)
-        if outcome.rows:
+        self._removed += outcome.removed
+        if outcome.rows or outcome.removed:
             self._watch_s = WATCH_S
             self._wake.set()
 
@@ -119,6 +137,9 @@ class Relay:
 
     async def work(self) -> bool:
         """Publishes what comes next; returns whether there was anything."""
+        while self._removed:
+            await self._stream.drop_group(events_stream(self._name), self._removed[0])
+            del self._removed[0]
         rows = await self._next_rows()
         if rows:
             await self._publish(rows)
@@ -133,6 +154,7 @@ class Relay:
     def lost(self) -> None:
         """The broker is away, the outcome unknown: what was under way is published again."""
         self.is_up = False
+        self._readers.clear()
         self._expected = None
         self._lose_broker()
 
@@ -174,16 +196,30 @@ class Relay:
         # A copy, here and below: while this waits, a commit may add a stream.
         for stream, progress in list(self.progress.items()):
             if progress.is_settled:
+                if stream == events_stream(self._name):
+                    self._readers.clear()
                 continue
             reports = [
                 Report(*found) if (found := done.accepted.get(pair)) is not None else None
                 for pair in self._receivers(stream)
             ]
+            if stream == events_stream(self._name):
+                self._note_readers(progress, reports, now)
             has_hole = settle.note(progress, self._identity.epoch, reports, now)
             if has_hole and settle.fill_hole(progress, now):
                 log.info("hole_filled stream=%s from=%d", stream, progress.accepted + 1)
             elif settle.is_quiet(progress, now):
                 await self._consider_tail(stream, progress)
+
+    def _note_readers(self, progress: Progress, reports: list[Report | None], now: float) -> None:
+        """Since when each subscriber stands, of those that are behind."""
+        behind: dict[str, tuple[int, float]] = {}
+        for name, report in zip(self._delivery.subscribing.subscribers, reports, strict=False):
+            accepted = 0 if report is None else report.accepted
+            if accepted < progress.published:
+                at, moved_at = self._readers.get(name, (accepted, now))
+                behind[name] = (accepted, moved_at if at == accepted else now)
+        self._readers = behind
 
     async def _consider_tail(self, stream: str, progress: Progress) -> None:
         """Nothing moves: either the receiver is away or slow, or the stream's end was lost."""

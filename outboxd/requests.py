@@ -93,6 +93,8 @@ def _apply(delivery: Delivery, batch: Batch, request: Request) -> str:
             return _pause(delivery, batch, request)
         case "sender.trust":
             return _trust(delivery, batch, request.target)
+        case "subscriber.remove":
+            return delivery.subscribing.remove(batch, request.target)
         case "saga.cancel":
             standing.cancel(delivery.conductor, batch, request.target, request.reason)
         case "saga.kill":

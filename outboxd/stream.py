@@ -180,6 +180,10 @@ class Stream(Protocol):
         """How far the owner has published, as the broker remembers it."""
         ...
 
+    async def drop_group(self, stream: str, group: str) -> None:
+        """Forget a group, if it is there: nobody reads the stream in its name any more."""
+        ...
+
     async def aclose(self) -> None:
         """Drop the connections."""
         ...

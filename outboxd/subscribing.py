@@ -7,12 +7,15 @@ then does the subscriber read the events' stream.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from .batch import Batch
+from .errors import Refused
 from .message import Envelope, decode_data, encode_raw, events_stream, in_stream
 from .registry import Registry
-from .store import meta, subscriber
+from .store import outbox, subscriber
 from .store.connection import Connection
 from .store.inbox import Sender
 
@@ -48,14 +51,17 @@ class Subscribing:
     def reload(self, connection: Connection) -> None:
         self.subscribers = subscriber.names(connection)
 
-    def ask(self, batch: Batch, senders: dict[tuple[str, str], Sender]) -> None:
-        """Sends what is missing: once per publisher, for the outbox never loses it."""
+    def ask(self, batch: Batch, local: Collection[str]) -> None:
+        """Asks every publisher that is not ``local``, at each start: it may have removed us.
+
+        Not again while the last question is in the outbox, which does not lose it.
+        """
         for publisher, since in self._registry.subscriptions(self.name).items():
-            key = f"subscribe:{publisher}"
-            if (publisher, "events") in senders or meta.get(batch.connection, key):
+            message_id = f"{self.name}>{publisher}"
+            stream = in_stream(publisher)
+            if publisher in local or outbox.has(batch.connection, stream, message_id):
                 continue
-            meta.put(batch.connection, key, since)
-            self._send(batch, publisher, "subscribe", f"{self.name}>{publisher}", Subscribe(since))
+            self._send(batch, publisher, "subscribe", message_id, Subscribe(since))
 
     def unconfirmed(self, senders: dict[tuple[str, str], Sender]) -> list[str]:
         """Publishers that have not yet confirmed."""
@@ -83,6 +89,24 @@ class Subscribing:
             self.subscribers = [*self.subscribers, name]
         return Subscribed(epoch, -kept - 1 if kept < 0 else kept, kept < 0)
 
+    def remove(self, batch: Batch, name: str) -> str:
+        """As a publisher: an operator says that a subscriber is gone for good.
+
+        If it comes back it subscribes anew, and misses what was published in between. Raises
+        Refused for one that this process hosts.
+        """
+        if self.name in self._registry.subscriptions(name):
+            raise Refused(
+                f"{name} is hosted here, and subscribes to the events of {self.name}",
+                hint="run outboxd without it first",
+            )
+        was_there = subscriber.remove(batch.connection, name)
+        self.subscribers = [kept for kept in self.subscribers if kept != name]
+        batch.outcome.removed.append(name)  # its group goes in any case: a second try heals it
+        if not was_there:
+            return f"{name} did not subscribe to the events of {self.name}"
+        return f"{name} subscribes to the events of {self.name} no more"
+
     def on_subscribed(
         self, batch: Batch, envelope: Envelope, senders: dict[tuple[str, str], Sender]
     ) -> None:
@@ -98,9 +122,15 @@ class Subscribing:
     ) -> None:
         """As a subscriber: the events' numbers begin here."""
         key = (publisher, "events")
-        if key not in senders:
+        row = senders.get(key)
+        if row is None:
             accepted = FIRST_SEEN if said.is_retained else said.since
             senders[key] = Sender(said.epoch, said.since, accepted, 0)
+        elif row.epoch == said.epoch and row.accepted < said.since:
+            # An operator had removed us, and what came meanwhile was not kept for us.
+            missed = said.since - row.accepted
+            row.since, row.accepted = row.since + missed, said.since
+            batch.note("subscription_began_anew", publisher=publisher, missed=missed)
         batch.touched.add(key)
 
     def expects(self, row: Sender | None, envelope: Envelope) -> bool:

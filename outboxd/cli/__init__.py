@@ -33,6 +33,7 @@ _VERSION = "%(version)s"
         "pause": "pause:pause",
         "resume": "pause:resume",
         "trust": "trust:trust",
+        "subscriber": "subscriber:subscriber",
         "plugin": "plugin:plugin",
         "prove": "prove:prove",
         "config": "config:config",

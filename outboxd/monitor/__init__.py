@@ -18,7 +18,19 @@ from outboxd.store.reading import letters as letter_reading
 from outboxd.store.reading.filters import Term, where
 
 from . import daemon as daemons
-from . import filtering, flow, letters, logfile, messages, overview, proof, reasons, saga, sagas
+from . import (
+    filtering,
+    flow,
+    letters,
+    logfile,
+    messages,
+    overview,
+    proof,
+    reasons,
+    saga,
+    sagas,
+    subscribers,
+)
 from .daemon import Broker as Broker
 from .daemon import Daemon as Daemon
 from .files import Files
@@ -49,6 +61,7 @@ from .saga import SagaDetail as SagaDetail
 from .saga import SagaStep as SagaStep
 from .sagas import SagaPage as SagaPage
 from .sagas import SagaRow as SagaRow
+from .subscribers import Subscriber as Subscriber
 
 PAGE = 200
 """Rows of a list unless asked otherwise: more than a screen, and cheap to draw."""
@@ -167,6 +180,10 @@ class Monitor:
     def find_letter(self, name: str) -> tuple[str, int]:
         """(participant, number) of a letter; raises NotFound."""
         return letters.find(self._files, name)
+
+    def subscribers(self) -> list[Subscriber]:
+        """Who reads the events of a participant here."""
+        return subscribers.every(self._files)
 
     def requests(self, limit: int = PAGE) -> list[Request]:
         """The latest requests of operators and senders, the newest first."""

@@ -64,10 +64,10 @@ _BUSY_MS = 10_000
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to do for one participant; times are UTC seconds, ``args`` is JSON.
 
-    ``kind``: send, dead.replay, dead.discard, sender.trust, participant.pause, participant.resume,
-    or saga. and cancel, retry, skip,
-    resolve or kill; ``target``: the message type, the letters, the sender or the saga; ``result``:
-    what became of it, or why it was refused.
+    ``kind``: send, dead.replay, dead.discard, sender.trust, subscriber.remove, participant.pause,
+    participant.resume, or saga. and cancel, retry, skip, resolve or kill; ``target``: the message
+    type, the letters, the sender, the subscriber or the saga; ``result``: what became of it, or why
+    it was refused.
     """
 
     id: str

@@ -54,6 +54,14 @@ def after(connection: Connection, stream: str, seq: int, limit: int) -> list[Out
     return [OutRow(stream, number, body) for number, body in rows.fetchall()]
 
 
+def has(connection: Connection, stream: str, message_id: str) -> bool:
+    """Whether a message is not settled; reads what the outbox has of the stream."""
+    row = connection.execute(
+        "SELECT 1 FROM outboxd_outbox WHERE stream = ? AND id = ? LIMIT 1", (stream, message_id)
+    ).fetchone()
+    return row is not None
+
+
 def unsettled(connection: Connection) -> dict[str, tuple[int, int]]:
     """Stream to (first, last) number that is not settled."""
     rows = connection.execute(

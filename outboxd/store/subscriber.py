@@ -15,6 +15,12 @@ def add(connection: Connection, name: str, since: int, at: float) -> int:
     return found
 
 
+def remove(connection: Connection, name: str) -> bool:
+    """Whether there was such a subscriber."""
+    rows = connection.execute("DELETE FROM outboxd_subscriber WHERE name = ?", (name,)).rowcount
+    return rows == 1
+
+
 def names(connection: Connection) -> list[str]:
     rows = connection.execute("SELECT name FROM outboxd_subscriber ORDER BY name")
     return [row[0] for row in rows.fetchall()]

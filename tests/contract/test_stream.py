@@ -288,6 +288,21 @@ async def test_a_refused_stream_does_not_hold_up_the_others(broker: Broker) -> N
     assert await stream.marker("sender") == MARK
 
 
+async def test_a_dropped_group_holds_nothing_back(broker: Broker) -> None:
+    stream = broker.stream
+    await stream.drop_group("nowhere", "g")
+    await stream.ensure("s", "g")
+    await stream.ensure("s", "gone")
+    await stream.publish("sender", [("s", b"1"), ("s", b"2")], MARK, [])
+    found = await read(stream, "s")
+    await stream.ack("s", "g", [entry.id for entry in found], "g", {})
+    await stream.drop_group("s", "gone")
+    await stream.drop_group("s", "gone")
+    assert not (await stream.position("s", "gone")).group_exists
+    assert (await stream.position("s", "g")).group_exists
+    assert await stream.ensure("s", "gone")
+
+
 async def until_blocked(broker: Broker) -> None:
     """A read of the stream waits at the broker."""
     server = getattr(broker, "server", None)

@@ -88,6 +88,16 @@ def subscribers(connection: Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT name, since FROM outboxd_subscriber").fetchall())
 
 
+def subscriptions(connection: Connection, stream: str) -> list[tuple[str, float, int]]:
+    """(name, since when, events kept) of each subscriber to the events of this store."""
+    found = connection.execute(
+        "SELECT name, at, (SELECT COUNT(*) FROM outboxd_outbox WHERE stream = ?) "
+        "FROM outboxd_subscriber ORDER BY name",
+        (stream,),
+    )
+    return found.fetchall()
+
+
 def epoch(connection: Connection) -> int:
     """The epoch of this copy of the data; 0 before it was ever opened by a runtime."""
     row = connection.execute("SELECT value FROM outboxd_meta WHERE key = 'epoch'").fetchone()
