@@ -197,6 +197,12 @@ class FaultyStream:
     async def marker(self, owner: str) -> Marker | None:
         return await self.broker.marker(owner)
 
+    async def tenants(self, owners: Sequence[str]) -> dict[str, str]:
+        return await self.broker.tenants(owners)
+
+    async def set_tenants(self, said: Mapping[str, str | None]) -> None:
+        await self.broker.set_tenants(said)
+
     async def drop_group(self, stream: str, group: str) -> None:
         await self.broker.drop_group(stream, group)
 

@@ -93,6 +93,7 @@ class MemoryStream:
         self._logs: dict[str, Log] = {}
         self._accepted: dict[str, dict[str, tuple[int, int, bool]]] = {}
         self._markers: dict[str, Marker] = {}
+        self._tenants: dict[str, str] = {}
 
     def cut(self, why: str = "connection refused") -> None:
         """Be Unavailable, with these words, until mended; blocked reads end at once."""
@@ -107,7 +108,7 @@ class MemoryStream:
     def flush(self) -> None:
         """Lose everything, as FLUSHALL or a new volume does."""
         logs, self._logs = self._logs, {}
-        self._accepted, self._markers = {}, {}
+        self._accepted, self._markers, self._tenants = {}, {}, {}
         for log in logs.values():
             log.wake()
 
@@ -263,6 +264,18 @@ class MemoryStream:
     async def marker(self, owner: str) -> Marker | None:
         self._reach()
         return self._markers.get(owner)
+
+    async def tenants(self, owners: Sequence[str]) -> dict[str, str]:
+        self._reach()
+        return {owner: self._tenants[owner] for owner in owners if owner in self._tenants}
+
+    async def set_tenants(self, said: Mapping[str, str | None]) -> None:
+        self._reach()
+        for owner, text in said.items():
+            if text is None:
+                self._tenants.pop(owner, None)
+            else:
+                self._tenants[owner] = text
 
     async def drop_group(self, stream: str, group: str) -> None:
         self._reach()

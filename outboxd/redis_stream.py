@@ -246,6 +246,22 @@ class RedisStream:
     async def marker(self, owner: str) -> Marker | None:
         return decode_marker(*await self._commands.ask(b"HMGET", store_key(owner), b"id", b"mark"))
 
+    async def tenants(self, owners: Sequence[str]) -> dict[str, str]:
+        asked = [(b"HGET", store_key(owner), b"run") for owner in owners]
+        replies = await self._commands.exchange(asked) if asked else []
+        _raise_first(replies)
+        found = zip(owners, replies, strict=True)
+        return {owner: text.decode(errors="replace") for owner, text in found if text is not None}
+
+    async def set_tenants(self, said: Mapping[str, str | None]) -> None:
+        commands: list[Command] = [
+            (b"HDEL", store_key(owner), b"run")
+            if text is None
+            else (b"HSET", store_key(owner), b"run", text.encode())
+            for owner, text in said.items()
+        ]
+        _raise_first(await self._commands.exchange(commands) if commands else [])
+
     async def drop_group(self, stream: str, group: str) -> None:
         [reply] = await self._commands.exchange(
             [(b"XGROUP", b"DESTROY", stream.encode(), group.encode())]

@@ -47,6 +47,7 @@ from .store import control, journal
 from .store.connection import Connection, Database
 from .store.retention import Pruned
 from .stream import Stream
+from .tenancy import Tenancy
 from .watchdog import Watchdog
 
 log = logging.getLogger("outboxd")
@@ -110,6 +111,7 @@ class Runtime:
         self.control = Database(self.data / control.FILE)
         self.intake = Intake(self.hosted, self.registry, self.control, self._clock)
         self._starts = Starts(self.hosted)
+        self._tenancy = Tenancy(list(self.hosted))
         self._quarantine = Quarantine()
         self._node = node or ""
         self._drain_s = drain_s
@@ -185,6 +187,7 @@ class Runtime:
                     await self._stop.wait()
                     services.cancel_scope.cancel()
                 await self._drain(work)
+                await self._tenancy.leave(stream)
             finally:
                 self._has_drained.set()
 
@@ -268,8 +271,10 @@ class Runtime:
         async def claim() -> None:
             for hosted in self.hosted.values():
                 await hosted.claim(stream)
+            await self._tenancy.take(stream)
 
         await self.broker.connect(stream, claim, say_ready)
+        services.start_soon(self._tenancy.run, stream)
         for hosted in self.hosted.values():
             await hosted.start(stream, self._node, services, self.broker.note)
         say_ready()

@@ -180,6 +180,14 @@ class Stream(Protocol):
         """How far the owner has published, as the broker remembers it."""
         ...
 
+    async def tenants(self, owners: Sequence[str]) -> dict[str, str]:
+        """What the processes that host these have said last, where they have said something."""
+        ...
+
+    async def set_tenants(self, said: Mapping[str, str | None]) -> None:
+        """Says it for the owners; None takes it back."""
+        ...
+
     async def drop_group(self, stream: str, group: str) -> None:
         """Forget a group, if it is there: nobody reads the stream in its name any more."""
         ...

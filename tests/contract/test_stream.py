@@ -303,6 +303,16 @@ async def test_a_dropped_group_holds_nothing_back(broker: Broker) -> None:
     assert await stream.ensure("s", "gone")
 
 
+async def test_who_hosts_a_participant_is_said_and_taken_back(broker: Broker) -> None:
+    stream = broker.stream
+    await stream.set_tenants({"one": "a 1", "two": "b 1"})
+    await stream.set_tenants({"one": "a 2"})
+    assert await stream.tenants(["one", "two", "three"]) == {"one": "a 2", "two": "b 1"}
+    await stream.set_tenants({"one": None, "three": None})
+    assert await stream.tenants(["one", "two", "three"]) == {"two": "b 1"}
+    assert await stream.tenants([]) == {}
+
+
 async def until_blocked(broker: Broker) -> None:
     """A read of the stream waits at the broker."""
     server = getattr(broker, "server", None)
