@@ -134,8 +134,8 @@ def detail(files: Files, text: str, now: float) -> SagaDetail:
         detail=saga.detail,
         result=_json(result),
         start=_json(start),
-        steps=tuple(_steps(files, rows, undos, row)),
-        undos=tuple(_undos(files, rows, row)),
+        steps=tuple(_with_tries(files, saga, s) for s in _steps(files, rows, undos, row)),
+        undos=tuple(_with_tries(files, saga, s) for s in _undos(files, rows, row)),
         history=tuple(_history(rows)),
         operations=tuple(done),
         waits_for=tuple(_waits(saga, waits, [place.text for place in found])),
@@ -234,7 +234,7 @@ def _steps(
             steps[row.pos] = _opened(row, owners, undos, saga.state)
         elif row.kind in _ENDED_AS and row.pos in steps:
             steps[row.pos] = _ended(steps[row.pos], row)
-    return [_with_tries(files, saga.id, step) for step in steps.values()]
+    return list(steps.values())
 
 
 def _opened(
@@ -266,12 +266,12 @@ def _ended(step: SagaStep, row: journal.JournalRow) -> SagaStep:
     )
 
 
-def _with_tries(files: Files, saga_id: str, step: SagaStep) -> SagaStep:
+def _with_tries(files: Files, saga: reading.Instance, step: SagaStep) -> SagaStep:
     if step.kind not in ("call", "undo") or step.to is None or not files.has(step.to):
         return step
     tail = "~undo" if step.kind == "undo" else ""
     with files.read(step.to) as connection:
-        tried = letter_reading.attempts(connection, f"{saga_id}#{step.pos}{tail}")
+        tried = letter_reading.attempts(connection, f"{saga.sends_as}#{step.pos}{tail}")
     failed_at = tuple(utc(attempt.at) for attempt in tried)
     return msgspec.structs.replace(step, failed_tries=len(tried), tried_at=failed_at)
 
@@ -295,7 +295,7 @@ def _undos(files: Files, rows: list[journal.JournalRow], saga: SagaRow) -> list[
                 ended_at=utc(row.at),
                 took_s=took_s,
             )
-    return [_with_tries(files, saga.id, step) for step in found.values()]
+    return list(found.values())
 
 
 def _owners(files: Files) -> dict[str, str]:

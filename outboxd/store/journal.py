@@ -31,11 +31,8 @@ class SagaRow(msgspec.Struct):
 
     @property
     def sends_as(self) -> str:
-        """What the ids of its messages begin with.
-
-        Fences of an earlier saga with its key may outlive that: they must not answer for this one.
-        """
-        return f"{self.id}~{self.born:x}" if self.born else self.id
+        """What the ids of its messages begin with."""
+        return sends_as(self.id, self.born)
 
 
 class JournalRow(msgspec.Struct, frozen=True):
@@ -121,6 +118,14 @@ ASK_UNDO = Write(
     "INSERT INTO outboxd_undo VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (saga, pos) DO UPDATE SET state = excluded.state, at = excluded.at",
 )
+
+
+def sends_as(saga_id: str, born: int) -> str:
+    """What the ids of a saga's messages begin with.
+
+    Fences of an earlier saga with its key may outlive that: they must not answer for this one.
+    """
+    return f"{saga_id}~{born:x}" if born else saga_id
 
 
 def saga_changes(row: SagaRow) -> tuple[object, ...]:

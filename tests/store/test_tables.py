@@ -460,7 +460,7 @@ def test_a_call_is_remembered_as_long_as_the_saga_it_has_started(connection: Con
     fence.put(connection, "long", "started", AT - 10, b'"desk/trip/1"')
     fence.put(connection, "gone", "started", AT - 10, b'"desk/trip/2"')
     fence.put(connection, "older", "started", AT - 10)
-    assert retention.prune(connection, AT) == 2
+    assert retention.prune(connection, AT).rows == 2
     assert fence.get(connection, "long") is not None
     connection.execute("UPDATE outboxd_saga SET ended_at = ?", (AT - 5,))
     retention.prune(connection, AT)

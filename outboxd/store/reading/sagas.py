@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from outboxd.store import journal
 from outboxd.store.connection import Connection
 
 from .amounts import OPEN
@@ -40,6 +41,12 @@ class Instance(msgspec.Struct, frozen=True):
     started_at: float
     moved_at: float
     ended_at: float | None
+    born: int = 0
+
+    @property
+    def sends_as(self) -> str:
+        """What the ids of its messages begin with."""
+        return journal.sends_as(self.id, self.born)
 
 
 class OpenCall(msgspec.Struct, frozen=True):
