@@ -70,15 +70,14 @@ class Letters:
     def replayed(self, batch: Batch, held: Held) -> None:
         """A replayed letter's message is done."""
         assert held.letter is not None
-        dead.settle(batch.connection, held.letter, "replayed", batch.now)
+        self._settle(batch, held.letter, "replayed")
         self.count -= 1
 
     def resolve(self, batch: Batch, held: Held) -> None:
         """A call repeated under its id succeeded: its old dead letter has no purpose any more."""
         letter = dead.by_message(batch.connection, held.id)
         if letter is not None and letter.state == "dead" and letter.sender == held.sender:
-            reason = "repeated by its saga"
-            dead.settle(batch.connection, letter.n, "replayed", batch.now, reason)
+            self._settle(batch, letter.n, "replayed", "repeated by its saga")
             self._holding.count_done(batch, (letter.sender, letter.kind))
             self.count -= 1
 
@@ -87,13 +86,16 @@ class Letters:
         letter = dead.by_message(batch.connection, step_id)
         if letter is None or letter.state != "dead":
             return letter if letter is not None and letter.state == "discarded" else None
-        dead.settle(batch.connection, letter.n, "closed", batch.now, "closed by its saga")
+        self._settle(batch, letter.n, "closed", "closed by its saga")
         self.count -= 1
         return letter
 
     def discard(self, batch: Batch, letter: Letter, reason: str) -> None:
-        dead.settle(batch.connection, letter.n, "discarded", batch.now, reason)
+        self._settle(batch, letter.n, "discarded", reason)
         self.count -= 1
+
+    def _settle(self, batch: Batch, n: int, state: str, reason: str | None = None) -> None:
+        dead.set_state(batch.connection, n, state, reason, settled_at=batch.now)
 
     def _letter(self, batch: Batch, held: Held, envelope: Envelope, error: Exception) -> Letter:
         handler = self._registry.handler(self._name, envelope.type)

@@ -206,7 +206,7 @@ def _replay(delivery: Delivery, batch: Batch, letter: Letter, reason: str) -> No
     known = fence.get(batch.connection, letter.id)
     if known is not None and known.state in ("closed", "undone"):
         raise Refused(f"{letter.name} belongs to a call that its saga has closed")
-    dead.replay(batch.connection, letter.n, reason or None)
+    dead.set_state(batch.connection, letter.n, "replaying", reason or None)
     _tell_waiting(batch, letter, "replaying")
     held = inbox.by_id(batch.connection, letter.id)
     if held is not None and held.state == HELD:

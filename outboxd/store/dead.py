@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from .connection import Connection
-
-Settled = Literal["replayed", "discarded", "closed"]
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -76,23 +72,19 @@ def by_message(connection: Connection, message_id: str) -> Letter | None:
     return None if row is None else Letter(*row)
 
 
-def replay(connection: Connection, n: int, reason: str | None) -> None:
-    """It is under way once more."""
-    connection.execute(
-        "UPDATE outboxd_dead SET state = 'replaying', reason = COALESCE(?, reason), "
-        "replays = replays + 1 WHERE n = ?",
-        (reason, n),
-    )
-
-
-def settle(
-    connection: Connection, n: int, state: Settled, at: float, reason: str | None = None
+def set_state(
+    connection: Connection,
+    n: int,
+    state: str,
+    reason: str | None = None,
+    *,
+    settled_at: float | None = None,
 ) -> None:
-    """The end of a letter, for ``reason``."""
+    """What became of it, and for what reason; ``settled_at``: when, if that is its end."""
     connection.execute(
-        "UPDATE outboxd_dead SET state = ?, settled_at = ?, reason = COALESCE(?, reason) "
-        "WHERE n = ?",
-        (state, at, reason, n),
+        "UPDATE outboxd_dead SET state = ?, settled_at = ?, reason = COALESCE(?, reason), "
+        "replays = replays + (? = 'replaying') WHERE n = ?",
+        (state, settled_at, reason, state, n),
     )
 
 

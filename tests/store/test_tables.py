@@ -331,7 +331,7 @@ def test_the_latest_letter_of_a_message_counts(connection: Connection) -> None:
 
 def test_a_letter_that_dies_again_has_its_newest_error(connection: Connection) -> None:
     n = dead.add(connection, letter())
-    dead.replay(connection, n, None)
+    dead.set_state(connection, n, "replaying")
     again = letter(n=n, at=AT + 9, attempts=7, error_type="KeyError", error="k", traceback="t")
     dead.die_again(connection, again)
     found = dead.get(connection, n)
@@ -340,11 +340,11 @@ def test_a_letter_that_dies_again_has_its_newest_error(connection: Connection) -
 
 def test_a_state_keeps_its_reason_until_there_is_another(connection: Connection) -> None:
     n = dead.add(connection, letter())
-    dead.replay(connection, n, "fixed")
+    dead.set_state(connection, n, "replaying", "fixed")
     assert _said(connection, n) == ("replaying", "fixed", 1, None)
-    dead.settle(connection, n, "replayed", AT)
+    dead.set_state(connection, n, "replayed", settled_at=AT)
     assert _said(connection, n) == ("replayed", "fixed", 1, AT)
-    dead.settle(connection, n, "discarded", AT, "late")
+    dead.set_state(connection, n, "discarded", "late", settled_at=AT)
     assert _said(connection, n) == ("discarded", "late", 1, AT)
 
 
@@ -441,7 +441,7 @@ def test_what_is_old_and_finished_is_removed_and_nothing_else(connection: Connec
         inbox.see(connection, "shop", name, 1, at)
     for state in ("discarded", "closed", "replayed"):
         settled = dead.add(connection, letter(id=state, sender="desk", kind="in"))
-        dead.settle(connection, settled, state, AT - 10)
+        dead.set_state(connection, settled, state, settled_at=AT - 10)
     dead.add(connection, letter(id="four"))
     found = retention.prune(connection, AT)
     assert (found.rows, found.is_more) == (8, False)

@@ -170,14 +170,14 @@ async def test_what_became_of_an_operation_is_said(graveyard: Path, opened: Open
             [request] = requests_in(graveyard)
             with store(graveyard, "payments") as connection:
                 for n in range(1, 14):
-                    dead.replay(connection, n, None)
+                    dead.set_state(connection, n, "replaying", None)
             with filling.control_db(graveyard) as connection:
                 control.mark(connection, request.id, "applied", "13 letters", NOW)
             await desk.sees(lambda: "0 of 13 handled, 13 under way" in desk.said, "progress")
             with store(graveyard, "payments") as connection:
                 for n in range(1, 13):
-                    dead.settle(connection, n, "replayed", NOW)
-                connection.execute("UPDATE outboxd_dead SET state = 'dead' WHERE n = 13")
+                    dead.set_state(connection, n, "replayed", None)
+                dead.set_state(connection, 13, "dead", None)
             await desk.sees(lambda: "12 of 13 handled, 1 failed again" in desk.said, "the end")
 
 
