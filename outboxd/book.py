@@ -47,9 +47,12 @@ class Tally(msgspec.Struct):
 
 
 class Live:
-    """One saga in memory; ``calls`` and ``undos`` by position, ``length`` of its journal."""
+    """One saga in memory; ``calls`` and ``undos`` by position, ``length`` of its journal.
 
-    __slots__ = ("calls", "instance", "length", "row", "undos")
+    ``died``: why each of the undos died that nobody has replayed since.
+    """
+
+    __slots__ = ("calls", "died", "instance", "length", "row", "undos")
 
     def __init__(
         self, row: SagaRow, calls: dict[int, CallRow], undos: dict[int, str], length: int
@@ -58,6 +61,7 @@ class Live:
         self.calls = calls
         self.undos = undos
         self.length = length
+        self.died: dict[int, str] = {}
         self.instance: Instance | None = None
 
 
@@ -135,6 +139,8 @@ class Book:
             journal.undos_of(batch.connection, saga_id),
             journal.length(batch.connection, saga_id),
         )
+        if row.state == "stuck":
+            live.died = journal.died_undos(batch.connection, saga_id)
         self._keep(batch, live)
         return live
 
@@ -182,8 +188,18 @@ class Book:
     ) -> None:
         saga_id = live.row.id
         live.undos[pos] = state
+        if state == "done":
+            live.died.pop(pos, None)
         values = (saga_id, pos, asking.undo_id(live.row, pos), name, state, batch.now)
         batch.defer(saga_id, journal.ASK_UNDO, values)
+
+    def note_death(self, batch: Batch, live: Live, pos: int, why: str | None) -> None:
+        """An undo died, or is replayed (None)."""
+        if why is None:
+            live.died.pop(pos, None)
+        else:
+            live.died[pos] = why
+        batch.defer(live.row.id, journal.NOTE_DEATH, (why, live.row.id, pos))
 
     def journal(
         self, batch: Batch, live: Live, kind: str, pos: int, name: str, data: bytes | None = None

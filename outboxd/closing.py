@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 CLOSE = b'"kind":"close"'
 
+SHOWN = 16 * 1024
+"""Bytes of a step's result that the answer to its undo repeats."""
+
 
 class Closing:
     """What one participant does with undo and close messages."""
@@ -135,7 +138,7 @@ class Closing:
         slot = Slot(undo.n, undo.lane, WAITING, undo.due_at, bool(undo.is_suspect))
         lanes.add(slot, before=held.n)
         fence.put(batch.connection, held.id, "closed", batch.now, UNKNOWN)
-        self._delivery.done(batch, held)
+        self._end(batch, held)
         return True
 
     def _pass(self, batch: Batch, held: Held, envelope: Envelope, step: Held) -> bool:
@@ -145,10 +148,19 @@ class Closing:
         fence.put(batch.connection, step.id, "closed", batch.now, state)
         if envelope.kind == "undo" and state == UNKNOWN:
             self._delivery.holding.hold(batch, held, before=step.n)
-            self._delivery.done(batch, step)
+            self._end(batch, step)
             return True
-        self._delivery.done(batch, step)
+        self._end(batch, step)
         return self.is_needless(batch, held, envelope)
+
+    def _end(self, batch: Batch, step: Held) -> None:
+        """A step that is closed leaves the inbox; its letter, if it has one, is closed with it."""
+        if step.letter is None:
+            self._delivery.done(batch, step)
+        else:
+            self._delivery.holding.leave(batch, step)
+            self._delivery.forget_effect(batch, step.id, step.type)
+            self._delivery.letters.closed(batch, step.letter)
 
     def _settle(self, batch: Batch, held: Held, step_id: str) -> None:
         """An operator answers for an undo: it is not tried again. One that runs cannot be stopped.
@@ -190,8 +202,10 @@ class Closing:
 
     def _answer(self, batch: Batch, envelope: Envelope, known: Fence) -> None:
         outcome = "undone" if envelope.kind == "undo" else "closed"
-        result = msgspec.Raw(known.result or b"null")
-        batch.reply(envelope, outcome, encode({"step": known.state, "result": result}))
+        result = known.result or b"null"
+        if len(result) > SHOWN:  # for the journal alone: it must not make the answer too big
+            result = b"null"
+        batch.reply(envelope, outcome, encode({"step": known.state, "result": msgspec.Raw(result)}))
 
 
 def _is_moot(known: Fence) -> bool:

@@ -330,17 +330,21 @@ class Conductor:
         self.book.save(batch, live)
 
     def _on_undo_answer(self, batch: Batch, live: Live, envelope: Envelope) -> None:
-        if live.undos.get(envelope.call or 0) != "sent":
-            return
-        if envelope.outcome == "died" and live.row.stuck == "letter":
-            # One reason at a time: the letter that holds the saga must go on holding it. The undo's
-            # own letter is in the list, and the saga does not end without its answer.
-            self.book.journal(batch, live, "undo_died", envelope.call or 0, envelope.type)
+        pos = envelope.call or 0
+        if live.undos.get(pos) != "sent":
             return
         if envelope.outcome == "died":
+            self.book.note_death(batch, live, pos, _reason(envelope))
+            if live.row.stuck == "letter":
+                # One reason at a time: the letter that holds the saga must go on holding it. Once
+                # that is gone the saga stands for its undo.
+                self.book.journal(batch, live, "undo_died", pos, envelope.type)
+                return
             standing.unstick(self, batch, live, "undo")
-            standing.stick(self, batch, live, "undo", _reason(envelope))
+            if live.row.state != "stuck":
+                standing.stick(self, batch, live, "undo", _reason(envelope))
             return
+        self.book.note_death(batch, live, pos, None)
         standing.unstick(self, batch, live, "undo")
         if envelope.outcome == "replaying":
             self.book.save(batch, live)
@@ -441,7 +445,9 @@ class Conductor:
         live.row.ending = "cancelled" if isinstance(error, Cancelled) else "compensated"
         live.row.reason = _said(error)
         self.book.become(live, "compensating")
+        live.row.stuck = live.row.detail = None
         self.ending.unwind(batch, live)
+        standing.stand_for_undo(self, batch, live)
 
     def _live(self, batch: Batch, envelope: Envelope) -> Live | None:
         live = self.book.find(batch, envelope.correlationid or "")

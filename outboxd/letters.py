@@ -86,9 +86,12 @@ class Letters:
         letter = dead.by_message(batch.connection, step_id)
         if letter is None or letter.state != "dead":
             return letter if letter is not None and letter.state == "discarded" else None
-        self._settle(batch, letter.n, "closed", "closed by its saga")
-        self.count -= 1
+        self.closed(batch, letter.n)
         return letter
+
+    def closed(self, batch: Batch, n: int) -> None:
+        self._settle(batch, n, "closed", "closed by its saga")
+        self.count -= 1
 
     def discard(self, batch: Batch, letter: Letter, reason: str) -> None:
         self._settle(batch, letter.n, "discarded", reason)

@@ -58,7 +58,7 @@ def stick(
 def unstick(conductor: Conductor, batch: Batch, live: Live, *kinds: str) -> None:
     """It moves again, if it stood for one of these reasons; its calls have their time again.
 
-    If one of its calls holds it all the same, it stands for that.
+    If one of its calls holds it all the same, or an undo has died, it stands for that.
     """
     row = live.row
     if row.state != "stuck" or row.stuck not in kinds:
@@ -68,12 +68,22 @@ def unstick(conductor: Conductor, batch: Batch, live: Live, *kinds: str) -> None
         row.stuck, row.detail = holding.stuck, holding.detail
         conductor.book.save(batch, live)
         return
+    if live.died:
+        row.stuck, row.detail = "undo", next(iter(live.died.values()))
+        conductor.book.save(batch, live)
+        return
     is_unwinding = row.ending in ("compensated", "cancelled")
     conductor.book.become(live, "compensating" if is_unwinding else "running")
     row.stuck = row.detail = None
     for call in live.calls.values():
         call.due_at = _due_again(call, batch.now)
         conductor.book.save_call(batch, call)
+
+
+def stand_for_undo(conductor: Conductor, batch: Batch, live: Live) -> None:
+    """A saga that unwinds while one of its undos is dead waits for a person, and says so."""
+    if live.died and live.row.ended_at is None and live.row.state != "stuck":
+        stick(conductor, batch, live, "undo", next(iter(live.died.values())))
 
 
 def free(conductor: Conductor, batch: Batch, live: Live, call: CallRow) -> None:

@@ -115,9 +115,10 @@ SAVE_CALL = Write(
 APPEND = Write(5, "INSERT INTO outboxd_journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
 ASK_UNDO = Write(
     6,
-    "INSERT INTO outboxd_undo VALUES (?, ?, ?, ?, ?, ?) "
+    "INSERT INTO outboxd_undo (saga, pos, id, name, state, at) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (saga, pos) DO UPDATE SET state = excluded.state, at = excluded.at",
 )
+NOTE_DEATH = Write(7, "UPDATE outboxd_undo SET died = ? WHERE saga = ? AND pos = ?")
 
 
 def sends_as(saga_id: str, born: int) -> str:
@@ -224,6 +225,16 @@ def calls_of(connection: Connection, saga_id: str) -> list[CallRow]:
 def undos_of(connection: Connection, saga_id: str) -> dict[int, str]:
     """Position to state of the undos asked for."""
     found = connection.execute("SELECT pos, state FROM outboxd_undo WHERE saga = ?", (saga_id,))
+    return dict(found.fetchall())
+
+
+def died_undos(connection: Connection, saga_id: str) -> dict[int, str]:
+    """Position to reason of the undos that died and were not replayed since."""
+    found = connection.execute(
+        "SELECT pos, died FROM outboxd_undo WHERE saga = ? AND state = 'sent' "
+        "AND died IS NOT NULL ORDER BY pos",
+        (saga_id,),
+    )
     return dict(found.fetchall())
 
 
