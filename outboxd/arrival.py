@@ -7,7 +7,8 @@ is refused here is refused visibly, or kept by its sender.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,7 +16,7 @@ from . import settle
 from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
-from .message import Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
+from .message import UNTIMED, Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
 from .retry import DAY_S
 from .settle import Receipt
 from .store import dead, inbox, journal
@@ -41,12 +42,7 @@ class Arrival:
             self._delivery.letters.bury_bytes(batch, body, err)
             return
         if not envelope.seq:
-            if envelope.call is None:
-                # A stranger's id is unique only for its source; here ids stand alone.
-                own_id = f"{envelope.source}/{envelope.id}"
-                envelope = msgspec.structs.replace(envelope, id=own_id)
-                body = encode(envelope)
-            self.take_foreign(batch, envelope, body, is_suspect)
+            self._take_stranger(batch, envelope, is_suspect)
             return
         key = (envelope.source, "events" if envelope.kind == "event" else "in")
         row = self._delivery.holding.senders.get(key)
@@ -66,6 +62,17 @@ class Arrival:
             self._delivery.admit(batch, envelope, body, key, is_suspect)
         elif receipt is Receipt.HOLE:
             batch.holes[key] = True
+
+    def _take_stranger(self, batch: Batch, envelope: Envelope, is_suspect: bool) -> None:
+        """An entry without numbers."""
+        changes: dict[str, Any] = {}
+        if envelope.call is None:
+            # A stranger's id is unique only for its source; here ids stand alone.
+            changes["id"] = f"{envelope.source}/{envelope.id}"
+        if envelope.time == UNTIMED:
+            changes["time"] = batch.time
+        envelope = msgspec.structs.replace(envelope, **changes)
+        self.take_foreign(batch, envelope, encode(envelope), is_suspect)
 
     def is_next(self, envelope: Envelope) -> bool:
         """Whether an entry comes from a sender we know, and is not taken yet."""
@@ -92,7 +99,7 @@ class Arrival:
         seen = inbox.seen_mark(batch.connection, source, envelope.id)
         if seen is None:
             inbox.see(batch.connection, source, envelope.id, mark, batch.now)
-            if envelope.time.timestamp() < batch.now - KEEP_S:
+            if _said_at(envelope) < batch.time - timedelta(seconds=KEEP_S):
                 self._refuse(batch, envelope, body, _too_old(envelope))
                 return
             self._delivery.holding.count_local(batch)
@@ -141,6 +148,12 @@ class Arrival:
         self._delivery.holding.count_local(batch)
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
         self._delivery.letters.bury(batch, held, envelope, Unrecoverable(why))
+
+
+def _said_at(envelope: Envelope) -> datetime:
+    """When its producer says that it is from; without a zone it is taken for UTC."""
+    at = envelope.time
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _too_old(envelope: Envelope) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, dataclass_transform, get_args
 
 import msgspec
@@ -146,11 +146,16 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A number that a database can hold."""
 
 
+UNTIMED = datetime(1, 1, 1, tzinfo=UTC)
+"""The time of a document that has none."""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A CloudEvents 1.0 document (structured JSON mode); our attributes are its extensions.
 
     ``subject`` is the key. ``kind`` is command, event, reply, undo, close or a framework's note.
-    ``epoch`` and ``seq`` number the entry on its stream; foreign producers leave them out.
+    ``epoch`` and ``seq`` number the entry on its stream; foreign producers leave them out, and
+    ``time`` if they want: then it is the moment in which it is taken.
     Unknown attributes are ignored, so an older reader can take a newer writer's messages.
     """
 
@@ -158,7 +163,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: Name
     type: Name
     source: Name
-    time: datetime
+    time: datetime = UNTIMED
     subject: Name | None = None
     datacontenttype: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")

@@ -196,6 +196,8 @@ def skip(
     call = live.calls.get(pos)
     if call is not None:
         call.stuck = call.detail = None
+    else:
+        live.died.pop(pos, None)
     unstick(conductor, batch, live, live.row.stuck or "")
     if call is not None:
         conductor.skip(batch, live, call, value, by)

@@ -97,7 +97,7 @@ def _held(name: str, place: Place) -> MessageRow:
         id=place.id,
         type=place.type,
         key=place.key,
-        sender=place.sender,
+        sender=_sender(place),
         to=name,
         participant=name,
         state=_state(place),
@@ -107,6 +107,12 @@ def _held(name: str, place: Place) -> MessageRow:
         error=place.error,
         saga=saga_of(place.id.partition(":")[0]),
     )
+
+
+def _sender(place: Place) -> str:
+    """Who has no numbers of its own is counted under "*"; the lane is named by who it is."""
+    source, is_named, _ = place.lane.partition("|")
+    return source if place.sender == "*" and is_named else place.sender
 
 
 def _state(place: Place) -> State:

@@ -186,7 +186,7 @@ def test_unknown_attributes_are_ignored() -> None:
     assert plain(decode_envelope(body)) == plain(decode_envelope(document()))
 
 
-@pytest.mark.parametrize("missing", MINIMAL)
+@pytest.mark.parametrize("missing", [name for name in MINIMAL if name != "time"])
 def test_what_cloudevents_asks_for_must_be_there(missing: str) -> None:
     body = json.dumps({k: v for k, v in MINIMAL.items() if k != missing}).encode()
     with pytest.raises(Undecodable, match=f"missing required field `{missing}`"):

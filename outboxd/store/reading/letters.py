@@ -81,7 +81,12 @@ class Applied(msgspec.Struct, frozen=True):
     result: str
 
 
-_LISTED = ", ".join(Listed.__struct_fields__)
+# Who has no numbers of its own is counted under "*"; its message says who it is.
+_SENDER = (
+    "CASE WHEN sender <> '*' THEN sender WHEN NOT json_valid(CAST(body AS TEXT)) THEN 'unknown' "
+    "ELSE COALESCE(CAST(body AS TEXT) ->> '$.source', 'unknown') END"
+)
+_LISTED = ", ".join(_SENDER if f == "sender" else f for f in Listed.__struct_fields__)
 _TRIED = ", ".join(Tried.__struct_fields__)
 _APPLIED = ", ".join(Applied.__struct_fields__)
 _LIVE = "state IN ('dead', 'replaying')"
