@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from outboxd.prove import report, session
 from tests.prove import planting
 
 LONGEST_S = 10.0
+"""Of this process: a machine that is busy with other things is no reason to fail."""
+
 LONGEST_STORY = 45
 
 PLANTED = {
@@ -57,13 +60,15 @@ def test_every_planted_design_is_tried() -> None:
 def test_a_wrong_design_is_found_soon_with_few_failures_and_a_short_story(name: str) -> None:
     rule, *words = PLANTED[name]
     registry = planting.wrong(planting.planted(name))
+    began = time.process_time()
     proof = session.prove(registry, settings=session.Settings(faults=2, random_s=2.0))
+    took_s = time.process_time() - began
     assert proof.found is not None
     lines = report.violation(proof.found)
     told = "\n".join(lines)
     assert rule in proof.found.rule, told
     assert len(proof.found.plan) <= 2, told
-    assert proof.took_s < LONGEST_S
+    assert took_s < LONGEST_S
     assert len(lines) <= LONGEST_STORY, told
     assert not [word for word in words if word not in told], told
 
