@@ -64,4 +64,5 @@ def _envelope(
         replyto=None if deadline is None else batch.sender,
         call=pos,
         deadline=deadline,
+        schemaversion=command.__outboxd__.version,
     )

@@ -20,7 +20,7 @@ from . import asking, replay
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
-from .message import Undecodable, decode_data, decode_envelope, reply_type
+from .message import Undecodable, decode_data, decode_envelope, decode_message, reply_type
 from .registry import Registry
 from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
 from .steps import Action, Receive
@@ -251,7 +251,7 @@ def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[Journ
         raise CodeChanged(0, f"saga {row.name}", "no such saga")
     start = decode_envelope(row.start)
     try:
-        message = decode_data(start.data, kind.message)
+        message = decode_message(start, kind.message)
     except Undecodable as err:
         recorded = f"start {start.type} {driver.shown(bytes(start.data))}"
         raise CodeChanged(0, recorded, str(err)) from err

@@ -18,7 +18,7 @@ from .batch import Batch
 from .children import NEVER, UNKNOWN, Children
 from .ending import SETTLED
 from .lanes import RUNNING, WAITING, Slot
-from .message import Envelope, Undecodable, decode_data, decode_envelope, encode
+from .message import Envelope, Undecodable, decode_envelope, decode_message, encode
 from .store import dead, fence, inbox
 from .store.dead import Letter
 from .store.fence import Fence
@@ -111,7 +111,7 @@ class Closing:
             self._answer(batch, envelope, known)
             return
         handler = self._delivery.handler(envelope)
-        message = decode_data(envelope.data, handler.message)
+        message = decode_message(envelope, handler.message)
         step = self.step_of(batch, envelope)
         with self._delivery.tx(batch, envelope, held.attempts, step) as tx:
             value = handler.spec.fn(tx, message)

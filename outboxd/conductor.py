@@ -30,6 +30,7 @@ from .message import (
     Undecodable,
     decode_data,
     decode_envelope,
+    decode_message,
     encode,
     key_of,
     reply_type,
@@ -89,14 +90,14 @@ class Conductor:
 
     def addressee(self, type_name: str) -> str | None:
         """Whom a message goes to, if its type is known here."""
-        found = self._registry.messages.get(type_name)
+        found = self._registry.message(type_name)
         return None if found is None else found.__outboxd__.to
 
     # A saga starts.
 
     def start(self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind) -> None:
         """Starts a saga, or answers a further start with the first one's result."""
-        message = decode_data(envelope.data, kind.message)
+        message = decode_message(envelope, kind.message)
         live, round_ = self.started_by(batch, envelope, kind, key_of(message) or "")
         if live is None:
             live = self.add(batch, kind, key_of(message) or "", round_, body)

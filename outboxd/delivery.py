@@ -18,13 +18,14 @@ from .clock import Clock, SteadyClock
 from .closing import Closing
 from .conductor import Conductor
 from .failing import Failing, Unroutable
+from .firing import Firing, own_due
 from .holding import LOCAL, LOCAL_KEY, Holding
 from .lanes import RUNNING, WAITING
 from .letters import Letters
 from .mail import Mail
-from .message import Envelope, checked_size, decode_data, decode_envelope, encode
+from .message import Envelope, checked_size, decode_envelope, decode_message, encode
 from .registry import Handler, Registry, SagaKind
-from .store import fence, inbox, journal, meta, outbox, pausing, retention, timers
+from .store import fence, inbox, journal, meta, outbox, pausing, retention, schedules, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
@@ -65,6 +66,7 @@ class Delivery:
         self.letters = Letters(participant, registry, self.holding)
         self.conductor = Conductor(participant, registry)
         self.subscribing = Subscribing(participant, registry)
+        self.firing = Firing(participant, registry)
         self.arrival = Arrival(self)
         self.closing = Closing(self)
         self.mail = Mail(self)
@@ -165,7 +167,8 @@ class Delivery:
                 batch.send_raw(stream, message_id, body)
             for saga_id, pos in timers.due(connection, batch.now, limit, sleeps_only=sleeps_only):
                 if self.conductor.fire(batch, saga_id, pos):
-                    self.tell_self(batch, self._own_due(batch, saga_id, pos))
+                    self.tell_self(batch, own_due(batch, saga_id, pos))
+            self.firing.fire(batch, self.tell_self)
             patience = batch.now - retry.PATIENT_BUDGET_S
             for saga_id, pos, name in journal.unanswered(connection, patience, limit):
                 standing.stick_unanswered(self.conductor, batch, saga_id, pos, name)
@@ -221,6 +224,7 @@ class Delivery:
             if not was_clean and held.state == WAITING and (was_running or not held.attempts):
                 held.is_suspect = 1
             inbox.save(connection, held)
+        self.firing.opened(connection, self.clock.now())
         self._reload(connection)
 
     def renew(self, connection: Connection, epoch: int) -> Identity:
@@ -247,6 +251,7 @@ class Delivery:
         """The wall clock jumped: what was due in a while is due in the same while."""
         timers.shift(connection, jump_s)
         self.clock.move(jump_s)
+        self.firing.shifted(connection, jump_s, self.clock.now())
         self._is_stale = True
 
     @contextmanager
@@ -358,6 +363,8 @@ class Delivery:
                 self.conductor.on_due(batch, envelope)
             case "received" if envelope.source == self.name:
                 self.mail.hand_over(batch, envelope)
+            case "every" if held.kind == LOCAL and self.firing.plan(envelope) is not None:
+                self.firing.run(batch, envelope, self.tx(batch, envelope, held.attempts, None))
             case "cancel" if envelope.source == self.name:
                 requests.cancel_child(self, batch, envelope)
             case "join":
@@ -376,7 +383,7 @@ class Delivery:
     def _handle(self, batch: Batch, held: Held, envelope: Envelope) -> None:
         """Runs a def handler; a call's answer is recorded and sent with it."""
         handler = self.handler(envelope)
-        message = decode_data(envelope.data, handler.message)
+        message = decode_message(envelope, handler.message)
         with self.tx(batch, envelope, held.attempts, None) as tx:
             value = handler.spec.fn(tx, message)
         batch.send_all(tx.outgoing)
@@ -447,6 +454,7 @@ class Delivery:
             self.holding.lanes.next_due(),
             timers.next_due(connection),
             outbox.next_due(connection),
+            schedules.next_due(connection),
         )
         return min((at for at in found if at is not None), default=NEVER)
 
@@ -484,17 +492,3 @@ class Delivery:
     def moves_saga(self, envelope: Envelope) -> bool:
         """Whether a failure of it is one of a saga's code."""
         return envelope.kind in _MOVES or self.starts(envelope) is not None
-
-    def _own_due(self, batch: Batch, saga_id: str, pos: int) -> Envelope:
-        """A due time as a message, so that it fails and is tried again like any other."""
-        return Envelope(
-            specversion="1.0",
-            id=f"{saga_id}#{pos}:due@{batch.now:.3f}",
-            type="due",
-            source=self.name,
-            time=batch.time,
-            subject=saga_id,
-            kind="due",
-            correlationid=saga_id,
-            call=pos,
-        )

@@ -18,7 +18,7 @@ from .batch import Outcome, Started
 from .committer import Committer
 from .delivery import Delivery
 from .errors import Unavailable
-from .message import decode_data, encode
+from .message import decode_data, decode_message, encode
 from .participant import Context
 from .store import inbox
 from .store.connection import Connection
@@ -133,7 +133,7 @@ class Effects:
     async def _attempt(self, started: Started, steps: Steps) -> Any:
         handler = started.handler
         assert handler is not None
-        message = decode_data(started.envelope.data, handler.message)
+        message = decode_message(started.envelope, handler.message)
         context = Context(
             started.envelope, started.held.attempts, started.step, self.resource, steps
         )

@@ -195,6 +195,7 @@ class Ending:
                 call=pos,
                 outcome=outcome,
                 undoes=asking.message_id(live.row, pos),
+                schemaversion=command.__outboxd__.version,
             ),
         )
 

@@ -116,6 +116,9 @@ class Failing:
             if kind is None and live is not None:
                 kind = self._delivery.registry.saga_named(self._delivery.name, live.row.name)
             return kind.spec.policy if kind is not None else retry.Policy(attempts=3)
+        plan = self._delivery.firing.plan(envelope)
+        if plan is not None:
+            return plan.policy
         handler = self._delivery.registry.handler(self._delivery.name, envelope.type)
         return handler.spec.policy if handler is not None else retry.Policy()
 

@@ -78,7 +78,7 @@ def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken |
     except BAD_BYTES as err:
         return Refusal(number, f"malformed: {err}")
     owner = registry.owner(line.type)
-    message_type = registry.messages.get(line.type)
+    message_type = registry.message(line.type)
     if message_type is not None and issubclass(message_type, Event):
         source = message_type.__outboxd__.source
         return Refusal(number, f"{line.type} is an event of {source}; a feed takes commands")
@@ -103,5 +103,6 @@ def _take(number: int, raw: bytes, registry: Registry, now: datetime) -> Taken |
         data=msgspec.Raw(bytes(line.data)),
         kind="command",
         correlationid=message_id,
+        schemaversion=message_type.__outboxd__.version,
     )
     return Taken(owner, envelope)

@@ -13,7 +13,7 @@ import msgspec
 
 from .batch import Batch
 from .book import Live
-from .message import Envelope, Event, decode_data, encode_raw
+from .message import Envelope, Event, Message, decode_data, decode_message, encode_raw
 from .registry import SagaKind
 from .store import early
 from .store.early import Early
@@ -44,9 +44,9 @@ class Mail:
         kinds = self._delivery.registry.receivers(self._delivery.name, envelope.type)
         if not kinds:
             return False
-        message = self._delivery.registry.messages[envelope.type]
-        decode_data(envelope.data, message)
-        batch.posted.append(envelope)
+        message = self._delivery.registry.message(envelope.type)
+        assert message is not None
+        batch.posted.append(_of_today(envelope, message))
         if issubclass(message, Event):
             return False
         self._delivery.conclude(batch, envelope, b"null")
@@ -87,7 +87,8 @@ class Mail:
 
     def _distribute(self, batch: Batch, envelope: Envelope, kind: SagaKind) -> None:
         key, name = envelope.subject or "", self._delivery.name
-        found = early.awaiting(batch.connection, envelope.type, key)
+        names = self._delivery.registry.names(envelope.type)
+        found = [one for known in names for one in early.awaiting(batch.connection, known, key)]
         has_taken = False
         for saga_id, pos in found:
             if not saga_id.startswith(f"{name}/{kind.name}/"):
@@ -119,9 +120,11 @@ class Mail:
             return
         live, call = waiting
         key = call.key or ""
-        row = early.take(batch.connection, live.row.name, call.name, key)
-        if row is not None:
-            self._give(batch, live, call, key, msgspec.Raw(row.body))
+        for known in self._delivery.registry.names(call.name):
+            row = early.take(batch.connection, live.row.name, known, key)
+            if row is not None:
+                self._give(batch, live, call, key, msgspec.Raw(row.body))
+                return
 
     def _waiting(self, batch: Batch, saga_id: str, pos: int) -> tuple[Live, CallRow] | None:
         live = self._delivery.conductor.book.find(batch, saga_id)
@@ -158,3 +161,16 @@ class Mail:
             return
         for row in early.take_all(batch.connection, kind.name, live.row.key):
             conductor.book.journal(batch, live, "surplus", 0, row.type, row.body)
+
+
+def _of_today(envelope: Envelope, wanted: type[Message]) -> Envelope:
+    """As a sender of today writes it: what is kept for a saga has no version of its own."""
+    message, spec = decode_message(envelope, wanted), wanted.__outboxd__
+    if envelope.type == wanted.__name__ and envelope.schemaversion >= spec.version:
+        return envelope
+    return msgspec.structs.replace(
+        envelope,
+        type=wanted.__name__,
+        data=encode_raw(message),
+        schemaversion=spec.version,
+    )

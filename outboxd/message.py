@@ -8,7 +8,7 @@ the original bytes are what is forwarded, stored and replayed.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, dataclass_transform, get_args
 
@@ -19,7 +19,13 @@ from .errors import ConfigError, OutboxdError
 
 R_co = TypeVar("R_co", covariant=True)
 
-_OURS = ("to", "source", "key", "timeout")
+_OURS = ("to", "source", "key", "timeout", "version", "aliases", "upcast")
+
+Upcast = Callable[[dict[str, Any], int], dict[str, Any]]
+"""``upcast(data, version)``: the data of an older schema version as today's class has it."""
+
+MAX_VERSION = 1_000_000
+"""It shares a 64-bit number with the fingerprint of a step."""
 
 MAX_ENVELOPE_BYTES = 256 * 1024
 """A larger body stops the broker's single thread for milliseconds; keep it in a table or a blob."""
@@ -43,6 +49,25 @@ class Spec(msgspec.Struct, frozen=True):
     source: str | None = None
     key: str | None = None
     timeout_s: float | None = None
+    version: int = 1
+    aliases: tuple[str, ...] = ()
+    upcast: Upcast | None = None
+
+
+def _check_evolution(name: str, spec: Spec) -> None:
+    """Raises ConfigError for a class whose versions or names cannot be meant."""
+    if not isinstance(spec.version, int) or not 1 <= spec.version <= MAX_VERSION:
+        raise ConfigError(f"{name}: version={spec.version!r} is no version", hint="1, 2, 3 and on")
+    if spec.upcast is not None and spec.version == 1:
+        raise ConfigError(
+            f"{name}: upcast= has no older version to start from", hint="write version=2 as well"
+        )
+    aliases: object = spec.aliases
+    if not isinstance(aliases, tuple) or name in aliases:
+        raise ConfigError(
+            f"{name}: aliases={spec.aliases!r} are not its older names",
+            hint='write aliases=("OldName",)',
+        )
 
 
 if TYPE_CHECKING:  # what a type checker sees: mypy skips __init_subclass__ under a metaclass
@@ -59,17 +84,33 @@ if TYPE_CHECKING:  # what a type checker sees: mypy skips __init_subclass__ unde
         """A request to the one participant that owns it; ``R_co`` is the type of its reply.
 
         ``to``: that participant; ``key``: the field by which its order is kept; ``timeout``: how
-        long a saga waits for the answer, as "30s" (default 1 minute).
+        long a saga waits for the answer, as "30s" (default 1 minute). ``version``, ``upcast``,
+        ``aliases``: of its schema, see ``Upcast``, and the names that the class had before.
         """
 
         def __init_subclass__(
-            cls, *, to: str, key: str | None = None, timeout: str | None = None
+            cls,
+            *,
+            to: str,
+            key: str | None = None,
+            timeout: str | None = None,
+            version: int = 1,
+            aliases: tuple[str, ...] = (),
+            upcast: Upcast | None = None,
         ) -> None: ...
 
     class Event(Message):
         """A fact, published by ``source`` for whoever subscribes; ``key`` keeps its order."""
 
-        def __init_subclass__(cls, *, source: str, key: str | None = None) -> None: ...
+        def __init_subclass__(
+            cls,
+            *,
+            source: str,
+            key: str | None = None,
+            version: int = 1,
+            aliases: tuple[str, ...] = (),
+            upcast: Upcast | None = None,
+        ) -> None: ...
 
 else:
 
@@ -82,6 +123,7 @@ else:
             cls = super().__new__(mcls, name, bases, namespace, **keywords)
             timeout = ours.pop("timeout", None)
             cls.__outboxd__ = Spec(**ours, timeout_s=None if timeout is None else seconds(timeout))
+            _check_evolution(name, cls.__outboxd__)
             return cls
 
         def __init__(cls, name, bases, namespace, **keywords):
@@ -254,6 +296,22 @@ def decode_data(data: bytes | msgspec.Raw, wanted: Any) -> Any:
     except BAD_BYTES as err:
         name = getattr(wanted, "__name__", str(wanted))
         raise Undecodable(f"{name}: {err}") from err
+
+
+def decode_message(envelope: Envelope, wanted: type[Message]) -> Any:
+    """An envelope's data as a message of today, whatever version wrote it; raises Undecodable."""
+    spec = wanted.__outboxd__
+    if spec.upcast is None or envelope.schemaversion >= spec.version:
+        return decode_data(envelope.data, wanted)
+    old: dict[str, Any] = decode_data(envelope.data, dict[str, Any])
+    try:
+        data = encode(spec.upcast(old, envelope.schemaversion))
+    except Exception as err:
+        raise Undecodable(
+            f"{wanted.__name__}: its upcast from version {envelope.schemaversion} raises "
+            f"{type(err).__name__}: {err}"
+        ) from err
+    return decode_data(data, wanted)
 
 
 def numbered(body: bytes, epoch: int, seq: int) -> bytes:

@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .message import Envelope, Message
 from .retry import Policy
 from .saga import Saga
+from .schedule import Missed, Schedule, schedule
 from .tx import Db as Db
 from .tx import Step as Step
 from .tx import Tx as Tx
@@ -30,6 +31,7 @@ TxHandler = TypeVar("TxHandler", bound=Callable[[Tx, Any], Any])
 EffectHandler = TypeVar("EffectHandler", bound=Callable[["Context", Any], Awaitable[Any]])
 SagaCode = TypeVar("SagaCode", bound=Callable[[Saga, Any], Coroutine[Any, Any, Any]])
 Faker = TypeVar("Faker", bound=Callable[[], Any])
+ScheduledCode = TypeVar("ScheduledCode", bound=Callable[[Tx], None])
 Check = TypeVar("Check", bound=Callable[[Db], Iterable[str]])
 
 EFFECT_TIMEOUT_S = 10.0
@@ -127,6 +129,15 @@ class SagaSpec(msgspec.Struct, frozen=True):
     receives: tuple[type[Message], ...] = ()
 
 
+class ScheduleSpec(msgspec.Struct, frozen=True):
+    """A schedule as it was declared; ``name`` is its function's."""
+
+    fn: Callable[[Tx], None]
+    name: str
+    schedule: Schedule
+    policy: Policy
+
+
 class InvariantSpec(msgspec.Struct, frozen=True):
     """An invariant as it was declared; ``idle`` ones hold only when nothing is under way."""
 
@@ -168,6 +179,7 @@ class Participant:
         self.lifespan = lifespan
         self.handlers: list[HandlerSpec] = []
         self.sagas: list[SagaSpec] = []
+        self.schedules: list[ScheduleSpec] = []
         self.invariants: list[InvariantSpec] = []
         self.examples: list[Message] = []
         self.faked: Callable[[], Any] | None = None
@@ -226,6 +238,32 @@ class Participant:
             return self._add_saga(fn, **options)
 
         return register(*fn) if fn else register
+
+    def every(
+        self,
+        interval: str | float | None = None,
+        *,
+        cron: str | None = None,
+        tz: str | None = None,
+        missed: Missed = "once",
+        retry: Policy | None = None,
+    ) -> Callable[[ScheduledCode], ScheduledCode]:
+        """Registers a ``def fn(tx: Tx)`` that runs every ``"5m"``, or by a cron expression.
+
+        ``tz``: the cron's time zone, UTC if none; ``missed``: whether firings that nobody was there
+        for are made up for by one (``"once"``), by none (``"skip"``) or each (``"all"``, the latest
+        hundred). A firing is a message: it is tried again, and in the end a dead letter.
+        """
+        try:
+            plan = schedule(interval, cron=cron, tz=tz, missed=missed)
+        except ConfigError as err:
+            raise ConfigError(f"{self.name}: {err.message}", hint=err.hint) from err
+
+        def register(fn: ScheduledCode) -> ScheduledCode:
+            self.schedules.append(ScheduleSpec(fn, fn.__name__, plan, retry or Policy()))
+            return fn
+
+        return register
 
     def invariant(
         self, text: str, *, when: Literal["always", "idle"] = "always"

@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import ConfigError
 from .message import Command, Event, Message, MessageDeadLettered, reply_type
-from .participant import Context, HandlerSpec, Participant, SagaSpec, Tx
+from .participant import Context, HandlerSpec, Participant, SagaSpec, ScheduleSpec, Tx
 from .saga import DEFAULT_TIMEOUT_S, Saga
 
 
@@ -53,6 +53,8 @@ class Registry:
         self.sagas: dict[tuple[str, str], SagaKind] = {}
         self._receivers: dict[tuple[str, str], list[SagaKind]] = {}
         self.messages: dict[str, type[Message]] = {"MessageDeadLettered": MessageDeadLettered}
+        self.schedules: dict[str, dict[str, ScheduleSpec]] = {}
+        self._aliases: dict[str, str] = {}
         self._owners: dict[str, str] = {}
         for participant in participants:
             if participant.name in self.participants:
@@ -67,13 +69,17 @@ class Registry:
 
     def owner(self, type_name: str) -> str | None:
         """The hosted participant that owns this command, or starts a saga on it."""
-        return self._owners.get(type_name)
+        return self._owners.get(self._today(type_name))
+
+    def message(self, type_name: str) -> type[Message] | None:
+        """A message class by its name, or by one that it had before."""
+        return self.messages.get(self._today(type_name))
 
     def handler(self, participant: str, type_name: str) -> Handler | None:
-        return self.handlers.get((participant, type_name))
+        return self.handlers.get((participant, self._today(type_name)))
 
     def saga_started_by(self, participant: str, type_name: str) -> SagaKind | None:
-        return self.sagas.get((participant, type_name))
+        return self.sagas.get((participant, self._today(type_name)))
 
     def saga_named(self, participant: str, name: str) -> SagaKind | None:
         found = (
@@ -83,7 +89,12 @@ class Registry:
 
     def receivers(self, participant: str, type_name: str) -> list[SagaKind]:
         """The sagas that may wait for a message of this type."""
-        return self._receivers.get((participant, type_name), [])
+        return self._receivers.get((participant, self._today(type_name)), [])
+
+    def names(self, type_name: str) -> tuple[str, ...]:
+        """All names of a message: today's first, then those that it had before."""
+        message = self.message(type_name)
+        return (type_name,) if message is None else (message.__name__, *message.__outboxd__.aliases)
 
     def subscriptions(self, participant: str) -> dict[str, typing.Literal["now", "retained"]]:
         """Publisher to where this participant's subscription begins."""
@@ -113,6 +124,9 @@ class Registry:
             for sender, command in sorted(wanted, key=lambda pair: pair[1].__name__)
             if command.__outboxd__.to not in self.participants
         ]
+
+    def _today(self, type_name: str) -> str:
+        return self._aliases.get(type_name, type_name)
 
     def _check_calls(self) -> None:
         """A saga must not call what its hosted addressee has no handler for."""
@@ -168,6 +182,7 @@ class Registry:
             kind = SagaKind(participant.name, saga.name, message.__name__, message, answer, saga)
             self.sagas[participant.name, message.__name__] = kind
             self._receive(kind, where)
+        self._schedule(participant)
 
     def _receive(self, kind: SagaKind, where: str) -> None:
         """What a saga waits for with ``saga.receive``."""
@@ -194,6 +209,14 @@ class Registry:
                     hint=f"write @{kind.participant}.saga(receives=({message.__name__},))",
                 )
 
+    def _schedule(self, participant: Participant) -> None:
+        for plan in participant.schedules:
+            where = f"{participant.module}: schedule {plan.name}"
+            _check_scheduled(plan.fn, where)
+            if plan.name in self.schedules.setdefault(participant.name, {}):
+                raise ConfigError(f"{where}: {participant.name} has one of that name already")
+            self.schedules[participant.name][plan.name] = plan
+
     def _claim(self, participant: str, message: type[Message], where: str) -> None:
         name = message.__name__
         if (participant, name) in self.handlers or (participant, name) in self.sagas:
@@ -209,12 +232,16 @@ class Registry:
             self._owners[name] = participant
 
     def _know(self, message: type[Message], where: str) -> None:
-        known = self.messages.setdefault(message.__name__, message)
-        if known is not message:
-            raise ConfigError(
-                f"{where}: two message types are called {message.__name__}: "
-                f"in {known.__module__} and in {message.__module__}"
-            )
+        for name in (message.__name__, *message.__outboxd__.aliases):
+            known = self.message(name)
+            if known is not None and known is not message:
+                raise ConfigError(
+                    f"{where}: two message types are called {name}: "
+                    f"in {known.__module__} and in {message.__module__}",
+                    hint="an older name, in aliases=, counts as well",
+                )
+        self.messages[message.__name__] = message
+        self._aliases |= dict.fromkeys(message.__outboxd__.aliases, message.__name__)
         if issubclass(message, Event) and message.__outboxd__.source is None:
             raise ConfigError(
                 f"{where}: the event {message.__name__} does not say who publishes it",
@@ -252,6 +279,21 @@ def _resolve(fn: Callable[..., Any], first: type, where: str) -> tuple[type[Mess
     if not (isinstance(message, type) and issubclass(message, (Command, Event))):
         raise ConfigError(f"{where}: {names[1]} must be annotated with one Command or Event")
     return message, hints["return"]
+
+
+def _check_scheduled(fn: Callable[..., Any], where: str) -> None:
+    if inspect.iscoroutinefunction(fn):
+        raise ConfigError(
+            f"{where}: it must be a def that takes a Tx",
+            hint="let it send a command; an async handler of that command acts on the world",
+        )
+    try:
+        hints = typing.get_type_hints(fn)
+    except Exception as err:
+        raise ConfigError(f"{where}: its annotations do not resolve: {err}") from err
+    names = list(inspect.signature(fn).parameters)
+    if len(names) != 1 or hints.get(names[0]) is not Tx:
+        raise ConfigError(f"{where}: it must take one parameter", hint="write (tx: Tx) -> None")
 
 
 def _checked_reply(message: type[Message], answer: Any, where: str) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import Cancelled, CodeChanged, SagaEnd
-from .steps import Step, content_of
+from .steps import Step, content_of, is_marked, is_named
 
 if TYPE_CHECKING:
     from .saga import Instance, Moved
@@ -77,11 +77,11 @@ def said(instance: Instance) -> str:
 
 def check(step: Step, pos: int, kind: str, name: str, mark: int) -> None:
     """Raises CodeChanged unless ``step`` is what the journal recorded."""
-    if (step.pos, step.kind, step.name) != (pos, kind, name):
+    if (step.pos, step.kind) != (pos, kind) or not is_named(step.action, name):
         is_content = kind == step.kind and kind in ("sleep", "until")
         asked = f"{step.kind} {step.name} (step {step.pos})"
         raise CodeChanged(pos, f"{kind} {name}", asked, is_content=is_content)
-    if step.mark != mark:
+    if step.mark != mark and not is_marked(step.action, name, mark):
         asked = f"{step.kind} {step.name} {content_of(step.action)}".rstrip()
         recorded = f"{kind} {name} with other content"
         raise CodeChanged(pos, recorded, asked, is_content=True)

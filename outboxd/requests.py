@@ -149,7 +149,7 @@ def _on_letters(delivery: Delivery, batch: Batch, request: Request) -> str:
 def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
     """A message from outside, checked against its type: a command for us, or an event of ours."""
     args: SendArgs = decode_data(request.args, SendArgs)
-    message_type = delivery.registry.messages.get(request.target)
+    message_type = delivery.registry.message(request.target)
     is_event = message_type is not None and issubclass(message_type, Event)
     owner = message_type.__outboxd__.source if is_event and message_type else None
     if message_type is None or (owner or delivery.registry.owner(request.target)) != delivery.name:
@@ -158,13 +158,14 @@ def _send(delivery: Delivery, batch: Batch, request: Request) -> str:
     envelope = Envelope(
         specversion="1.0",
         id=args.id,
-        type=request.target,
+        type=message_type.__name__,
         source=delivery.name if is_event else args.source,
         time=batch.time,
         subject=args.key or key_of(message),
         data=args.data,
         kind="event" if is_event else "command",
         correlationid=args.id,
+        schemaversion=message.__outboxd__.version,
     )
     if is_event:
         batch.publish(envelope)

@@ -434,6 +434,7 @@ class Runtime:
             data=encode_raw(command),
             kind="command",
             correlationid=message_id,
+            schemaversion=command.__outboxd__.version,
         )
         saga_id = self.hosted[owner].delivery.conductor.id_of(kind, key)
         expected = saga_id if kind.spec.again == "first" else None

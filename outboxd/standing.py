@@ -9,7 +9,7 @@ import msgspec
 from .batch import Batch
 from .book import Live
 from .errors import Cancelled, CodeChanged, Refused
-from .message import Envelope, decode_data, decode_envelope, encode, key_of
+from .message import Envelope, decode_data, decode_envelope, decode_message, encode, key_of
 from .registry import SagaKind
 from .saga import where
 from .store import inbox, journal
@@ -123,7 +123,7 @@ def stick_on_bug(
     if kind is None:
         live = conductor.book.find(batch, envelope.correlationid or "")
     else:
-        key = key_of(decode_data(envelope.data, kind.message)) or ""
+        key = key_of(decode_message(envelope, kind.message)) or ""
         live, round_ = conductor.started_by(batch, envelope, kind, key)
         live = live or conductor.add(batch, kind, key, round_, body)
     if live is None or live.row.ended_at is not None:

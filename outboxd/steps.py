@@ -5,17 +5,24 @@ Pure values; what a step does is the conductor's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from .clock import seconds, utc
 from .errors import SagaMisuse
-from .message import Command, Event, Message, encode_raw, fingerprint, key_of
+from .message import Command, Event, Message, encode, encode_raw, fingerprint, key_of
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long a call waits for its answer unless its command or the call says otherwise."""
+
+VERSION_BITS = 32
+"""A fingerprint has so many; a mark of the first schema version is nothing else."""
+
+ADDED = 8
+"""Of so many defaulted fields, the last ones, each combination may be newer than a journal."""
 
 SHOWN = 200
 """Characters of a message or a result that are shown where it does not fit."""
@@ -160,14 +167,87 @@ def shown(data: bytes) -> str:
 
 
 def mark_of(action: Action) -> int:
+    """The fingerprint of a step; above its 32 bits a message's schema version, less one."""
     match action:
         case Call(command=message) | Send(command=message) | Start(command=message):
-            return fingerprint(type(message).__name__, encode_raw(message))
+            return _mark_of(message)
         case Publish(event=event):
-            return fingerprint(type(event).__name__, encode_raw(event))
+            return _mark_of(event)
         case Receive(key=key):
             return fingerprint(name_of(action), key.encode())
         case Join(start=start):
             return fingerprint(name_of(action), str(start).encode())
         case _:
             return fingerprint(kind_of(action), name_of(action).encode())
+
+
+def _mark_of(message: Message) -> int:
+    crc = fingerprint(type(message).__name__, encode_raw(message))
+    return crc | (message.__outboxd__.version - 1) << VERSION_BITS
+
+
+def is_named(action: Action, name: str) -> bool:
+    """Whether a step may have been recorded under ``name``: its own, or its message's older one."""
+    if name == name_of(action):
+        return True
+    match action:
+        case Receive(message=awaited):
+            return name in awaited.__outboxd__.aliases
+        case Join(command=command):
+            return name in command.__outboxd__.aliases
+    message = _message_of(action)
+    return message is not None and name in message.__outboxd__.aliases
+
+
+def is_marked(action: Action, name: str, mark: int) -> bool:
+    """Whether a step, recorded under ``name``, may have had this fingerprint.
+
+    What an older schema version wrote is not comparable with what the code asks for now: then the
+    name is enough. Within a version a field may have been added since, with a default.
+    """
+    match action:
+        case Join(start=start):
+            return mark == fingerprint(name, str(start).encode())
+        case Receive(key=key):
+            return mark == fingerprint(name, key.encode())
+    message = _message_of(action)
+    if message is None:
+        return mark == mark_of(action)
+    version = (mark >> VERSION_BITS) + 1
+    if version != message.__outboxd__.version:
+        return version < message.__outboxd__.version
+    crc = mark & (1 << VERSION_BITS) - 1
+    return any(crc == fingerprint(name, data) for data in _older(message))
+
+
+def _message_of(action: Action) -> Message | None:
+    match action:
+        case Call(command=message) | Send(command=message) | Start(command=message):
+            return message
+        case Publish(event=event):
+            return event
+        case _:
+            return None
+
+
+def _older(message: Message) -> Iterator[bytes]:
+    """A message as it is written, and as it was before some of its defaulted fields were added."""
+    written = encode(message)
+    yield written
+    data: dict[str, Any] = msgspec.json.decode(written)
+    added = _defaulted(message)[-ADDED:]
+    for count in range(1, len(added) + 1):
+        for left_out in itertools.combinations(added, count):
+            yield encode({name: value for name, value in data.items() if name not in left_out})
+
+
+def _defaulted(message: Message) -> list[str]:
+    """The fields that have their default."""
+    found = []
+    for field in msgspec.structs.fields(type(message)):  # type: ignore[arg-type]  # it is a Struct
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if default is not msgspec.NODEFAULT and getattr(message, field.name) == default:
+            found.append(field.encode_name)
+    return found

@@ -225,6 +225,7 @@ class Tx(Db):
             correlationid=cause.correlationid or cause.id,
             causationid=cause.id,
             traceparent=cause.traceparent,
+            schemaversion=message.__outboxd__.version,
         )
         self._next += 1
         self.outgoing.append(Outgoing(stream, envelope, due_at))

@@ -25,6 +25,7 @@ _VERSION = "%(version)s"
         "send": "send:send",
         "status": "status:status",
         "why": "why:why",
+        "schedules": "schedules:schedules",
         "saga": "saga:saga",
         "dead": "dead:dead",
         "message": "message:message",

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from outboxd import graph as graphs
 from outboxd import plugins as plugins_module
 from outboxd.errors import ConfigError
 from outboxd.message import Event
@@ -25,7 +26,7 @@ from .output import Column, Output, counted
 
 
 class Handled(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a participant does: ``kind`` is command, event, saga or invariant."""
+    """One thing that a participant does: ``kind``: command, event, saga, schedule, invariant."""
 
     participant: str
     kind: str
@@ -106,6 +107,38 @@ def list_(settings: Settings, out: Output, names: tuple[str, ...]) -> None:
             Column(title="MODULE", text=lambda h: h.module, drops=1),
         ],
     )
+
+
+@plugin.command()
+@click.argument("names", metavar="[PLUGIN]...", nargs=-1)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "json"]),
+    default="text",
+    show_default=True,
+)
+@with_settings
+@with_output
+def graph(settings: Settings, out: Output, names: tuple[str, ...], form: str) -> None:
+    """Who takes which message, and which messages its code names.
+
+    \b
+      outboxd plugin graph
+      outboxd plugin graph --format mermaid > workflow.mmd
+
+    What is taken is certain. What is sent is read off the code: the message classes that it names,
+    itself or by functions of the same module. Warnings, which change no exit code, are of events
+    that nobody handles, commands that nobody owns, and cycles.
+    """
+    found = graphs.graph_of(registry_of(chosen(names, settings)))
+    if out.is_json or form == "json":
+        out.document(found)
+        return
+    for line in graphs.as_mermaid(found) if form == "mermaid" else graphs.as_text(found):
+        out.line(line)
+    for warning in found.warnings:
+        out.say(f"{out.painted('warning:', 'yellow', bold=True)} {warning}")
 
 
 @plugin.command()
@@ -221,6 +254,8 @@ def _handled(registry: Registry) -> list[Handled]:
         for handler in handlers:
             kind_ = "event" if issubclass(handler.message, Event) else "command"
             rows.append((kind_, handler.name, handler.type_name))
+        plans = registry.schedules.get(name, {}).values()
+        rows += [("schedule", plan.name, plan.schedule.text) for plan in plans]
         rows += [("invariant", spec.text, spec.when) for spec in participant.invariants]
         found += [
             Handled(participant=name, kind=kind, name=what, on=on, module=participant.module)

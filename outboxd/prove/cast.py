@@ -97,6 +97,7 @@ class Cast:
             subject=key_of(message),
             data=encode_raw(message),
             kind="event" if isinstance(message, Event) else "command",
+            schemaversion=message.__outboxd__.version,
         )
 
     def checks_after(self, name: str) -> list[Check]:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from outboxd.batch import Started
 from outboxd.effects import NotCommitted
 from outboxd.errors import Unavailable
-from outboxd.message import decode_data
+from outboxd.message import decode_message
 from outboxd.participant import Context
 from outboxd.plugins import line_of
 
@@ -173,7 +173,7 @@ class Effect:
             fails = node.world.before_handler(node, started.envelope)
             if fails is not None:
                 raise fails
-            message = decode_data(started.envelope.data, handler.message)
+            message = decode_message(started.envelope, handler.message)
             value = await handler.spec.fn(context, message)
         except NotCommitted:
             raise

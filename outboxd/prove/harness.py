@@ -18,8 +18,8 @@ from outboxd.message import (
     Envelope,
     Event,
     Message,
-    decode_data,
     decode_envelope,
+    decode_message,
     encode_raw,
     key_of,
 )
@@ -84,6 +84,7 @@ class Simulation:
             subject=key_of(message),
             data=encode_raw(message),
             kind="event" if isinstance(message, Event) else "command",
+            schemaversion=message.__outboxd__.version,
         )
         takers = self._types.takers(name)
         for taker in takers:
@@ -262,7 +263,7 @@ class Simulation:
         """The messages of a type that were sent or published, in order; undos are among them."""
         name = self._types.known(kind)
         return [
-            decode_data(envelope.data, kind)
+            decode_message(envelope, kind)
             for envelope in self._stage.recorder.sent
             if envelope.type == name and envelope.kind in ("command", "event", "undo")
         ]
@@ -271,7 +272,7 @@ class Simulation:
         """The messages of a type that a handler has carried out, in order."""
         name = self._types.handled(kind)
         return [
-            decode_data(envelope.data, kind)
+            decode_message(envelope, kind)
             for who, envelope in self._stage.watching.handled
             if envelope.type == name and envelope.kind != "close" and at in (None, who)
         ]

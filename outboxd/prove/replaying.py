@@ -8,7 +8,7 @@ import msgspec
 
 from outboxd import asking, book
 from outboxd.errors import CodeChanged, OutboxdError
-from outboxd.message import decode_data, decode_envelope
+from outboxd.message import decode_envelope, decode_message
 from outboxd.registry import Registry
 from outboxd.replay import feed
 from outboxd.saga import Call, Instance, Saga, Start, Step, check
@@ -41,7 +41,7 @@ def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     kind = None if row is None else registry.saga_named(node.name, row.name)
     if row is None or kind is None:
         return []
-    message = decode_data(decode_envelope(row.start).data, kind.message)
+    message = decode_message(decode_envelope(row.start), kind.message)
     saga = Saga(row.id, row.key, row.version, kind.spec.receives)
     instance = Instance(saga, kind.spec.fn, message)
     recorded, begun = book._recorded(journal.rows(node.connection, saga_id))
