@@ -17,7 +17,8 @@ from outboxd.store import control, meta, schema
 from outboxd.store.connection import Connection, open_writer
 from outboxd.store.control import CatalogEntry
 
-NOW = time.time()
+# Whole seconds: what goes through a datetime comes back the same.
+NOW = float(int(time.time()))
 MINUTE = 60.0
 HOUR = 3600.0
 EPOCH = 1000

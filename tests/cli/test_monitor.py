@@ -209,7 +209,7 @@ def test_a_short_list_still_begins_with_trouble(shop: Path) -> None:
             key = f"old-{number}"
             saga_id = filling.saga(connection, key, started_at=NOW - 5 * HOUR)
             filling.call(connection, saga_id)
-    with Monitor(shop) as monitor:
+    with Monitor(shop, Still()) as monitor:
         assert keys(monitor, "", 5) == ["10431", "10502", "10519", "10388", "old-0"]
         assert keys(monitor, "state:retrying", 1) == ["10519"]
         page = monitor.sagas("key:old", 10)
