@@ -80,9 +80,8 @@ class Conductor:
         self._registry = registry
 
     def id_of(self, kind: SagaKind, key: str, round_: int = 1) -> str:
-        """(participant, saga, key) as one text; ``round_`` counts starts with one key."""
-        suffix = "" if round_ == 1 else f"@{round_}"
-        return f"{self.name}/{kind.name}/{key}{suffix}"
+        """The id of a saga; ``round_`` counts the starts with one key."""
+        return journal.saga_id(self.name, kind.name, key, round_)
 
     def kind_of(self, row: SagaRow) -> SagaKind | None:
         """The saga's code, if there still is any."""

@@ -214,8 +214,7 @@ class Hosted:
 
     async def has_saga(self, saga_id: str) -> bool:
         """Whether a saga has started here, or its start is held and tried again."""
-        _, _, rest = saga_id.partition("/")
-        name, _, key = rest.partition("/")
+        _, name, key = journal.named(saga_id)
         kind = self.delivery.registry.saga_named(self.name, name)
 
         def look(connection: Connection) -> bool:

@@ -113,7 +113,7 @@ def started_by(files: Files, participant: str, key: str, message_id: str) -> str
         return None
     with files.read(participant) as connection:
         for name in reading.saga_names(connection, participant):
-            for saga_id, start in reading.rounds(connection, f"{participant}/{name}/{key}"):
+            for saga_id, start in reading.rounds(connection, participant, name, key):
                 latest = saga_id
                 if decode_envelope(start).id == message_id:
                     return saga_id

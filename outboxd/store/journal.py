@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from .connection import Connection
@@ -119,6 +121,26 @@ ASK_UNDO = Write(
     "ON CONFLICT (saga, pos) DO UPDATE SET state = excluded.state, at = excluded.at",
 )
 NOTE_DEATH = Write(7, "UPDATE outboxd_undo SET died = ? WHERE saga = ? AND pos = ?")
+
+
+_LIKE_A_ROUND = re.compile(r"@[0-9]+\Z")
+
+
+def saga_id(participant: str, name: str, key: str, round_: int = 1) -> str:
+    """(participant, saga, key) as one text; ``round_`` counts the starts with one key.
+
+    The first round's number is left out, unless the key itself ends like one: so no two of them
+    are called the same.
+    """
+    is_plain = round_ == 1 and _LIKE_A_ROUND.search(key) is None
+    return f"{participant}/{name}/{key}" + ("" if is_plain else f"@{round_}")
+
+
+def named(saga_id: str) -> tuple[str, str, str]:
+    """(participant, saga, key) of a saga's id."""
+    participant, _, rest = saga_id.partition("/")
+    name, _, key = rest.partition("/")
+    return participant, name, _LIKE_A_ROUND.sub("", key)
 
 
 def sends_as(saga_id: str, born: int) -> str:

@@ -300,6 +300,24 @@ async def test_a_saga_may_start_anew_after_its_end(cast: Cast, tmp_path: Path) -
         assert await first.result() == "run 1"
 
 
+async def test_a_key_that_looks_like_a_further_round_is_a_saga_of_its_own(
+    cast: Cast, tmp_path: Path
+) -> None:
+    @cast.desk.saga(again="after_end")
+    async def trip(saga: Saga, go: Go) -> str:
+        return await saga.run(write, go.id, saga.key)
+
+    async with hosting(*cast.participants, data=tmp_path) as harness:
+        ids = []
+        for key in ("x", "x@2", "x", "x@2"):
+            handle = await harness.start(Go(id=key))
+            assert await handle.result() == key
+            ids.append(handle.id)
+            assert (await harness.runtime.handle(handle.id)).id == handle.id
+        assert ids == ["desk/trip/x", "desk/trip/x@2@1", "desk/trip/x@2", "desk/trip/x@2@2"]
+        assert await log(harness, "desk") == ["x", "x@2", "x", "x@2"]
+
+
 async def test_a_caller_who_starts_it_twice_is_refused(cast: Cast, tmp_path: Path) -> None:
     answers = await two_callers(cast, tmp_path, "refuse")
     assert answers == {"A": "1 ran", "B": "no: desk/trip/1 was started before"}

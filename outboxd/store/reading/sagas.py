@@ -104,18 +104,21 @@ def start(connection: Connection, saga_id: str) -> bytes | None:
     return None if row is None else row[0]
 
 
-def rounds(connection: Connection, saga_id: str) -> list[tuple[str, bytes]]:
-    """(id, start message) of a saga and of its further rounds, in order (primary key)."""
-    found: list[tuple[str, bytes]] = []
-    name = saga_id
-    while True:
-        row = connection.execute(
-            "SELECT id, start FROM outboxd_saga WHERE id = ?", (name,)
-        ).fetchone()
-        if row is None:
-            return found
-        found.append(row)
-        name = f"{saga_id}@{len(found) + 1}"
+def rounds(
+    connection: Connection, participant: str, name: str, key: str
+) -> list[tuple[str, bytes]]:
+    """(id, start message) of all sagas with a key, in order, as far as they are remembered.
+
+    The first by its id (primary key), the others by their index (outboxd_saga_rounds).
+    """
+    found: list[tuple[str, bytes]] = connection.execute(
+        "SELECT id, start FROM ("
+        "SELECT id, start, round FROM outboxd_saga WHERE id = ? UNION ALL "
+        "SELECT id, start, round FROM outboxd_saga WHERE name = ? AND key = ? AND round > 1"
+        ") ORDER BY round",
+        (journal.saga_id(participant, name, key), name, key),
+    ).fetchall()
+    return found
 
 
 def saga_names(connection: Connection, participant: str) -> list[str]:
