@@ -94,8 +94,7 @@ class Arrival:
         self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
     ) -> None:
         """A message without numbers: (source, id) is taken once, other content is refused."""
-        data, source = bytes(envelope.data), envelope.source
-        mark = zlib.crc32(data, zlib.crc32(envelope.type.encode()))
+        source, mark = envelope.source, _mark(envelope)
         seen = inbox.seen_mark(batch.connection, source, envelope.id)
         if seen is None:
             inbox.see(batch.connection, source, envelope.id, mark, batch.now)
@@ -114,6 +113,16 @@ class Arrival:
             return
         inbox.see(batch.connection, source, other, mark, batch.now)
         self._refuse(batch, envelope, body, _other_content(envelope))
+
+    def publish_foreign(self, batch: Batch, envelope: Envelope) -> None:
+        """An event of ours that somebody outside publishes: (source, id) is published once."""
+        source, mark = envelope.source, _mark(envelope)
+        seen = inbox.seen_mark(batch.connection, source, envelope.id)
+        if seen is None:
+            inbox.see(batch.connection, source, envelope.id, mark, batch.now)
+            batch.publish(envelope)
+        elif seen != mark:
+            batch.outcome.refused[envelope.id] = _other_content(envelope)
 
     def _recall(self, batch: Batch, envelope: Envelope) -> None:
         """It was taken before: what came of it is told again, if it starts a saga."""
@@ -148,6 +157,11 @@ class Arrival:
         self._delivery.holding.count_local(batch)
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
         self._delivery.letters.bury(batch, held, envelope, Unrecoverable(why))
+
+
+def _mark(envelope: Envelope) -> int:
+    """The fingerprint by which other content is told from the same again."""
+    return zlib.crc32(bytes(envelope.data), zlib.crc32(envelope.type.encode()))
 
 
 def _said_at(envelope: Envelope) -> datetime:

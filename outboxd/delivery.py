@@ -98,10 +98,13 @@ class Delivery:
         return batch.outcome
 
     def submit(self, connection: Connection, envelopes: Sequence[Envelope]) -> Outcome:
-        """Takes messages that came without a stream: each (source, id) once."""
+        """Takes messages that came without a stream, and publishes events of ours: each once."""
         with self.batch(connection) as batch:
             for envelope in envelopes:
-                self.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
+                if envelope.kind == "event" and envelope.source == self.name:
+                    self.arrival.publish_foreign(batch, envelope)
+                else:
+                    self.arrival.take_foreign(batch, envelope, checked_size(encode(envelope)))
         return batch.outcome
 
     def begin(self, connection: Connection, limit: int, *, suspects: bool = False) -> Outcome:

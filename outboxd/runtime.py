@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from . import __version__, catalog, datadir
 from .batch import Outcome
 from .broker import TEND_S, Broker
-from .clock import Clock, SystemClock, utc
+from .clock import Clock, SystemClock
 from .errors import Cancelled, NotFound, Refused, Rejected, first_of
 from .handle import Handle as Handle
 from .handle import Standing
@@ -32,17 +32,15 @@ from .intake import Intake
 from .janitor import Janitor
 from .message import (
     Command,
-    Envelope,
+    Message,
     decode_data,
-    encode_raw,
     events_stream,
     in_stream,
-    key_of,
 )
 from .participant import Participant
 from .quarantine import Quarantine
 from .registry import Registry
-from .starts import Starts, Wanted
+from .starts import Starts
 from .store import control, journal
 from .store.connection import Connection, Database
 from .store.retention import Pruned
@@ -110,7 +108,7 @@ class Runtime:
         }
         self.control = Database(self.data / control.FILE)
         self.intake = Intake(self.hosted, self.registry, self.control, self._clock)
-        self._starts = Starts(self.hosted)
+        self._starts = Starts(self.hosted, self.registry, self._clock)
         self._tenancy = Tenancy(list(self.hosted))
         self._quarantine = Quarantine()
         self._node = node or ""
@@ -305,9 +303,21 @@ class Runtime:
         Raises NotFound if no hosted participant starts a saga on it, Refused by ``again`` or where
         ``message_id`` was used for something else.
         """
-        start = self._to_start(command, message_id)
+        start = self._starts.to_start(command, message_id)
         (found,) = await self._starts.begin([start])
         return Handle(self, found, start.owner)
+
+    async def send(self, message: Message, *, message_id: str | None = None) -> str:
+        """Sends a command to its owner, or publishes an event of a hosted participant.
+
+        Durable when it returns, with the message's id. So an application tells a saga what it waits
+        for with ``saga.receive``; if it does not wait yet, the message is kept for it. Nobody
+        answers: see ``start``. The same ``message_id`` again is no second message.
+
+        Raises NotFound if no hosted participant takes or publishes it, Refused where ``message_id``
+        was used for something else.
+        """
+        return await self._starts.send(message, message_id)
 
     async def handle(self, saga_id: str) -> Handle:
         """The handle of a saga that was started before, also by an earlier process.
@@ -342,7 +352,7 @@ class Runtime:
 
     async def start_all(self, commands: Sequence[Command[Any]]) -> list[Handle]:
         """Starts many sagas, those of one participant in one transaction; see ``start``."""
-        starts = [self._to_start(command, None) for command in commands]
+        starts = [self._starts.to_start(command, None) for command in commands]
         found = await self._starts.begin(starts)
         return [
             Handle(self, saga_id, start.owner) for start, saga_id in zip(starts, found, strict=True)
@@ -415,30 +425,6 @@ class Runtime:
     @property
     def _stores(self) -> list[Database]:
         return [h.database for h in self.hosted.values()]
-
-    def _to_start(self, command: Command[Any], message_id: str | None) -> Wanted:
-        name = type(command).__name__
-        owner = self.registry.owner(name)
-        kind = None if owner is None else self.registry.saga_started_by(owner, name)
-        if owner is None or kind is None:
-            raise NotFound(f"no hosted participant starts a saga on {name}")
-        key = key_of(command) or ""
-        message_id = message_id or f"start-{uuid.uuid4().hex}"
-        envelope = Envelope(
-            specversion="1.0",
-            id=message_id,
-            type=name,
-            source="runtime",
-            time=utc(self._clock.now()),
-            subject=key,
-            data=encode_raw(command),
-            kind="command",
-            correlationid=message_id,
-            schemaversion=command.__outboxd__.version,
-        )
-        saga_id = self.hosted[owner].delivery.conductor.id_of(kind, key)
-        expected = saga_id if kind.spec.again == "first" else None
-        return Wanted(owner, saga_id, expected, envelope)
 
     def _hear(self, outcome: Outcome) -> None:
         for saga_id in outcome.ended:

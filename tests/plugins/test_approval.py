@@ -121,3 +121,17 @@ def test_it_runs_as_its_readme_says(tmp_path: Path) -> None:
     ).stdout
     assert shown.count("completed") == 2  # the claim, and the chase for its receipt
     assert shown.count("compensated") == 2
+
+
+def test_the_application_beside_it_decides_in_one_call(tmp_path: Path) -> None:
+    """Twice in the same directory: what was decided stays decided."""
+    for _ in range(2):
+        ran = subprocess.run(
+            [sys.executable, "-m", "examples.approval.app", str(tmp_path / "office")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ran.returncode, ran.stdout) == (0, "transfer of 4200 cents for c-9\n"), ran.stderr

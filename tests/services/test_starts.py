@@ -115,7 +115,7 @@ async def test_starts_that_were_cut_off_are_found_again(cast: Cast, tmp_path: Pa
     a_trip(cast, "after_end")
     async with hosting(*cast.participants, data=tmp_path) as harness:
         await harness.runtime.hosted["desk"].submit(
-            [harness.runtime._to_start(Go(id="1"), "m").envelope]
+            [harness.runtime._starts.to_start(Go(id="1"), "m").envelope]
         )
         await wait_until(lambda: harness.rows("desk", "SELECT 1 FROM outboxd_saga"))
         assert (await harness.start(Go(id="1"), message_id="m")).id == "desk/trip/1"
