@@ -51,7 +51,8 @@ async def serve(
 ) -> Summary:
     """Runs until idle, a signal, or an error; ``report`` is called a few times a second.
 
-    The first SIGINT or SIGTERM drains, a second SIGINT stops at once. Raises OutboxdError.
+    The first SIGINT or SIGTERM drains, a second SIGINT stops at once; one that comes when all is
+    done is ignored for what is left of the process. Raises OutboxdError.
     """
     runtime = Runtime(
         registry,
@@ -93,18 +94,24 @@ async def _watch_signals(
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        is_stopping = False
-        async for number in signals:
-            if is_stopping and number == signal.SIGINT:
-                runtime.abandon()
-            if not is_stopping:
-                is_stopping = True
-                again = "; again to stop now" if number == signal.SIGINT else ""
-                log.warning("stopping, %d in hand, %g s%s", runtime.in_hand, drain_s, again)
-                runtime.stop()
-                work.cancel()
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            is_stopping = False
+            async for number in signals:
+                if is_stopping and number == signal.SIGINT:
+                    runtime.abandon()
+                if not is_stopping:
+                    is_stopping = True
+                    again = "; again to stop now" if number == signal.SIGINT else ""
+                    log.warning("stopping, %d in hand, %g s%s", runtime.in_hand, drain_s, again)
+                    runtime.stop()
+                    work.cancel()
+    finally:
+        # The receiver gives the signals back to their defaults: one that comes while the process
+        # has only its summary to say would make a killed run of a clean one.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def _keep_reporting(

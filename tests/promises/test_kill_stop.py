@@ -62,6 +62,21 @@ def test_a_signal_drains_at_any_moment(storm: int) -> None:
         assert_drained(shop)
 
 
+def test_a_signal_after_the_end_makes_no_failure_of_it() -> None:
+    """A supervisor that stops what has just ended by itself reads 0, not a death by its signal."""
+    with open_shop([]) as shop:
+        late = shop.folder / "late.py"
+        late.write_text(
+            "import atexit, os, signal\n"
+            "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+            "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+            "from outboxd import Participant\n"
+            "late = Participant('late')\n"
+        )
+        shop.plugins = [str(late)]
+        assert "nothing is under way" in shop.finish().out
+
+
 def test_a_kill_while_it_drains_is_one_like_any_other(storm: int) -> None:
     fate = Fate(901)
     with open_shop(feed.example(60)) as shop:
