@@ -33,6 +33,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is filled in is as old as it says, however long the run has been going."""
+    monkeypatch.setattr(filling, "NOW", filling.this_second())
+
+
 @pytest.fixture
 def data(workplace: Path) -> Path:
     """The default data directory, not made yet."""
@@ -40,7 +46,7 @@ def data(workplace: Path) -> Path:
 
 
 @pytest.fixture
-def shop(data: Path) -> Path:
+def shop(data: Path, moment: None) -> Path:
     """A data directory in which some things are in trouble; no daemon runs."""
     data.mkdir()
     filling.a_shop(data)

@@ -17,11 +17,19 @@ from outboxd.store import control, meta, schema
 from outboxd.store.connection import Connection, open_writer
 from outboxd.store.control import CatalogEntry
 
-# Whole seconds: what goes through a datetime comes back the same.
-NOW = float(int(time.time()))
 MINUTE = 60.0
 HOUR = 3600.0
 EPOCH = 1000
+
+
+def this_second() -> float:
+    """Whole seconds: what goes through a datetime comes back the same."""
+    return float(int(time.time()))
+
+
+NOW = this_second()
+"""The moment at which everything is filled. Each test has its own (conftest): what a command shows
+is judged by the real clock, and the module was imported when the run began."""
 
 
 class Still:

@@ -14,8 +14,8 @@ from outboxd.doctor import Finding, examine
 from outboxd.errors import ConfigError
 from outboxd.settings import Settings
 from outboxd.stream import Server
+from tests.cli import filling
 from tests.cli.conftest import Run
-from tests.cli.filling import NOW
 from tests.cli.test_terminal import on_terminal
 
 SHOP = "from outboxd import Participant\nshop = Participant('shop')\n"
@@ -66,7 +66,7 @@ def test_data_from_the_future_shows_a_wrong_clock(data: Path) -> None:
     data.mkdir(mode=0o700)
     (data / "orders.db").write_bytes(b"")
     assert found("clock", data).state == "ok"
-    os.utime(data / "orders.db", (NOW + 7200, NOW + 7200))
+    os.utime(data / "orders.db", (filling.NOW + 7200, filling.NOW + 7200))
     assert "2h in the future" in found("clock", data).text
 
 

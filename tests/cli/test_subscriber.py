@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from outboxd.store import control, subscriber
+from tests.cli import filling
 from tests.cli.conftest import Run
-from tests.cli.filling import NOW, store
+from tests.cli.filling import store
 
 
 @pytest.fixture
 def read(shop: Path) -> Path:
     """A shop whose orders have a subscriber that is gone."""
     with store(shop, "orders") as connection:
-        subscriber.add(connection, "reports", 0, NOW)
+        subscriber.add(connection, "reports", 0, filling.NOW)
     return shop
 
 

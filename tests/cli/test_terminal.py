@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from outboxd.store import pausing
+from tests.cli import filling
 from tests.cli.conftest import ROOT
-from tests.cli.filling import NOW, store
+from tests.cli.filling import store
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -96,7 +97,7 @@ def test_no_colour_where_none_is_wanted(shop: Path, env: dict[str, str]) -> None
 
 def test_a_pause_is_seen_in_the_status(shop: Path) -> None:
     with store(shop, "payments") as connection:
-        pausing.put(connection, pausing.Pause(NOW - 60, "ada", "the bank is closed"))
+        pausing.put(connection, pausing.Pause(filling.NOW - 60, "ada", "the bank is closed"))
     _, output = on_terminal("status", env={"NO_COLOR": "1"})
     [line] = [line for line in output.splitlines() if line.startswith("paused ")]
     assert line.startswith("paused     payments by ada for ")

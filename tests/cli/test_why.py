@@ -14,7 +14,7 @@ from outboxd.monitor import Monitor, Why
 from outboxd.store import control
 from tests.cli import filling
 from tests.cli.conftest import Run
-from tests.cli.filling import HOUR, NOW, Still, control_db, daemon, store
+from tests.cli.filling import HOUR, Still, control_db, daemon, store
 from tests.cli.test_terminal import on_terminal
 
 CALL = "orders/fulfil/1#2"
@@ -40,7 +40,13 @@ def in_outbox(data: Path, message_id: str = CALL, stream: str = in_stream("payme
     with store(data, "orders") as connection:
         filling.insert(connection, "stream", stream=stream, last=1)
         filling.insert(
-            connection, "outbox", stream=stream, seq=1, id=message_id, at=NOW - 30, body=b"{}"
+            connection,
+            "outbox",
+            stream=stream,
+            seq=1,
+            id=message_id,
+            at=filling.NOW - 30,
+            body=b"{}",
         )
 
 
@@ -59,7 +65,7 @@ def test_while_nothing_runs_that_is_what_is_in_the_way(calling: Path) -> None:
     ("note", "following"),
     [
         (
-            {"broker": {"state": "down", "since": NOW - 12, "error": "refused"}},
+            {"broker": {"state": "down", "error": "refused"}},
             "the broker has been unreachable for 12s; it is sent as soon as that is back: refused",
         ),
         (
@@ -77,7 +83,9 @@ def test_what_keeps_a_message_in_the_outbox_is_named(
     calling: Path, note: dict[str, Any], following: str
 ) -> None:
     in_outbox(calling)
-    with daemon(calling, at=NOW, **note):
+    if "broker" in note:
+        note = {"broker": {**note["broker"], "since": filling.NOW - 12}}
+    with daemon(calling, at=filling.NOW, **note):
         said, message = why(calling, "1"), why(calling, CALL)
     assert said.next[0] == message.next[0] == following
     assert ("outboxd trust orders" in said.moves) == ("problems" in note)
@@ -90,7 +98,7 @@ def test_a_hole_that_nothing_can_fill_is_named(calling: Path) -> None:
         connection.execute("UPDATE outboxd_outbox SET id = ?", (CALL,))
     with store(calling, "payments") as connection:
         filling.accepted(connection, 2, 2)
-    with daemon(calling, at=NOW):
+    with daemon(calling, at=filling.NOW):
         said = why(calling, "1")
         assert said.next[0].startswith("payments lacks numbers 3 to 4 of what orders has sent")
         assert said.moves[0] == "outboxd audit"
@@ -101,7 +109,7 @@ def test_a_hole_that_nothing_can_fill_is_named(calling: Path) -> None:
 
 def test_the_deadline_says_what_it_does(calling: Path) -> None:
     in_outbox(calling)
-    with daemon(calling, at=NOW):
+    with daemon(calling, at=filling.NOW):
         assert why(calling, "1").next[1] == (
             "unless it is answered, in 2m its saga gets TimedOut, and undoes what it did if its "
             "code does not go on"
@@ -112,7 +120,7 @@ def test_the_deadline_says_what_it_does(calling: Path) -> None:
             "unless it is answered, in 2m it is sent again under the same id"
         )
         with store(calling, "orders") as connection:
-            connection.execute("UPDATE outboxd_call SET due_at = ?", (NOW - 5,))
+            connection.execute("UPDATE outboxd_call SET due_at = ?", (filling.NOW - 5,))
         assert "counts only time in which an answer could have come" in why(calling, "1").next[1]
 
 
@@ -121,8 +129,8 @@ def test_an_undo_is_tried_for_a_day(data: Path) -> None:
     with store(data, "orders") as connection:
         undone = filling.undo(connection, filling.saga(connection, "1", "compensating"))
     with store(data, "payments") as connection:
-        filling.held(connection, undone, attempts=3, error="KeyError: 'a'", due_at=NOW + 9)
-    with daemon(data, at=NOW):
+        filling.held(connection, undone, attempts=3, error="KeyError: 'a'", due_at=filling.NOW + 9)
+    with daemon(data, at=filling.NOW):
         said = why(data, "1")
     assert said.next == (
         "attempt 4 in 9.00s",
@@ -143,13 +151,15 @@ def test_what_waits_behind_a_dead_letter_that_holds_its_key_names_it(calling: Pa
 
 def test_what_ran_when_the_process_died_is_not_said_to_run(calling: Path) -> None:
     with store(calling, "payments") as connection:
-        filling.held(connection, CALL, state="running", attempts=1, started_at=NOW, crashes=2)
+        filling.held(
+            connection, CALL, state="running", attempts=1, started_at=filling.NOW, crashes=2
+        )
     text = why(calling, "1").waits_for[0]
     assert "ran there when outboxd stopped, attempt 1" in text
     assert "the process has ended 2 times before while it ran" in text
     with store(calling, "payments") as connection:
         connection.execute("UPDATE outboxd_inbox SET state = 'waiting', is_suspect = 1")
-    with daemon(calling, at=NOW):
+    with daemon(calling, at=filling.NOW):
         assert "is suspect there and tried alone" in why(calling, CALL).waits_for[0]
 
 
@@ -158,8 +168,8 @@ def test_a_bug_with_its_answer_here_waits_for_a_person_only(calling: Path) -> No
         connection.execute("UPDATE outboxd_saga SET state = 'stuck', stuck = 'bug', detail = 'no'")
         filling.held(connection, f"{CALL}:ok", state="held", error="orders/fulfil/1")
     with store(calling, "payments") as connection:
-        filling.insert(connection, "fence", id=CALL, state="done", at=NOW)
-    with daemon(calling, at=NOW):
+        filling.insert(connection, "fence", id=CALL, state="done", at=filling.NOW)
+    with daemon(calling, at=filling.NOW):
         said = why(calling, "1")
     assert "is answered; the answer is held there until the saga" in said.waits_for[1]
     assert said.next == ("nothing, until a person moves it; its deadlines stand still meanwhile",)
@@ -169,12 +179,12 @@ def test_an_event_waits_for_each_subscriber_that_lacks_it(data: Path) -> None:
     in_outbox(data, "e-1", events_stream("orders"))
     with store(data, "orders") as connection:
         for name in ("log", "mail", "far"):
-            filling.insert(connection, "subscriber", name=name, since=0, at=NOW)
+            filling.insert(connection, "subscriber", name=name, since=0, at=filling.NOW)
     with store(data, "log") as connection:
         filling.accepted(connection, 1, 1, kind="events")
     with store(data, "mail"):
         pass
-    with daemon(data, at=NOW, participants=["orders", "log"]):
+    with daemon(data, at=filling.NOW, participants=["orders", "log"]):
         said = why(data, "e-1")
     assert [text.rpartition(" ")[2] for text in said.waits_for] == ["far", "mail"]
     assert said.next == (
@@ -186,7 +196,12 @@ def test_an_event_waits_for_each_subscriber_that_lacks_it(data: Path) -> None:
 def test_a_delayed_message_sets_out_at_its_time(data: Path) -> None:
     with store(data, "orders") as connection:
         filling.insert(
-            connection, "delayed", id="m", stream="outboxd:{p}:in", due_at=NOW + HOUR, body=b""
+            connection,
+            "delayed",
+            id="m",
+            stream="outboxd:{p}:in",
+            due_at=filling.NOW + HOUR,
+            body=b"",
         )
     said = why(data, "m")
     assert (said.state, said.moves) == ("delayed", ("outboxd run",))
@@ -205,7 +220,7 @@ def test_a_message_that_is_not_applied_yet_is_found_by_its_id_and_its_key(callin
 def test_a_message_that_was_refused_says_why(calling: Path) -> None:
     request = operate.send(calling, "PlaceOrder", b'{"order_id": "77"}', message_id="m-77")
     with control_db(calling) as connection:
-        control.mark(connection, request.id, "refused", "no such email", NOW)
+        control.mark(connection, request.id, "refused", "no such email", filling.NOW)
     said = why(calling, "m-77")
     assert (said.state, said.waits_for) == ("refused", ())
     assert said.next == ("nothing: it was refused: no such email",)
@@ -214,7 +229,7 @@ def test_a_message_that_was_refused_says_why(calling: Path) -> None:
 def test_a_handled_message_names_the_saga_that_it_started(calling: Path) -> None:
     operate.send(calling, "PlaceOrder", b'{"order_id": "1"}', message_id="m-1")
     with control_db(calling) as connection:
-        control.mark(connection, "send-m-1", "applied", "m-1", NOW - 3)
+        control.mark(connection, "send-m-1", "applied", "m-1", filling.NOW - 3)
     said = why(calling, "m-1")
     assert said.waits_for == ("for the saga orders/fulfil/1, which it started: it is running",)
     assert said.next == ("nothing: orders took it 3.00s ago",)

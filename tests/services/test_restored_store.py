@@ -31,7 +31,8 @@ def pair() -> tuple[Participant, Participant]:
 
     @desk.saga
     async def trip(saga: Saga, go: Go) -> None:
-        await saga.call(Act(id=go.id))
+        # Longer than any wait below: time passes by leaps there, and slow machines look often.
+        await saga.call(Act(id=go.id), timeout="30d")
 
     @worker.handle
     def act(tx: Tx, command: Act) -> None:

@@ -82,8 +82,14 @@ def _text_of(widget: Any) -> str:
     return widget.shown.plain if widget.shown is not None else ""
 
 
+@pytest.fixture(autouse=True)
+def moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is filled in is as old as it says, however long the run has been going."""
+    monkeypatch.setattr(filling, "NOW", filling.this_second())
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
+def shop(tmp_path: Path, moment: None) -> Path:
     """A data directory in which some things are in trouble; no daemon runs."""
     data = tmp_path / "outboxd-data"
     data.mkdir()
