@@ -9,6 +9,7 @@ import pytest
 from outboxd import book
 from outboxd.store.connection import Database
 from tests.promises.cast import Cast
+from tests.services.family import Family
 
 
 @pytest.fixture
@@ -29,3 +30,15 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 def evicting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A saga is dropped from memory as soon as another one moves."""
     monkeypatch.setattr(book, "CACHE_LIMIT", 0)
+
+
+@pytest.fixture(params=["kept", "forgotten"])
+def memory(request: pytest.FixtureRequest) -> None:
+    """What holds for a memory that is kept also holds for coroutines rebuilt at each move."""
+    if request.param == "forgotten":
+        request.getfixturevalue("forgetful")
+
+
+@pytest.fixture
+def family() -> Family:
+    return Family()

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from outboxd import Cancelled, Refused, Rejected, Saga
-from outboxd.testing import Harness, wait_until
-from tests.promises.cast import Act, Cast, Do, Done, Go, Unact, Undo, hosting, log
-from tests.services.test_child_sagas import Family, Plan
+from outboxd.testing import wait_until
+from tests.promises.cast import Cast, Done, Go, hosting, log
+from tests.services.family import Family, Plan
+from tests.services.trips import both_at_once, skip
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["kept", "forgotten"], autouse=True)
-def memory(request: pytest.FixtureRequest) -> None:
-    """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "forgotten":
-        request.getfixturevalue("forgetful")
-
-
-async def skip(harness: Harness, saga_id: str, value: Any = None, **args: Any) -> str:
-    return await harness.request("saga.skip", "desk", saga_id, {"value": value, **args})
-
-
-def both(cast: Cast) -> None:
-    """A saga of two calls at once."""
-
-    @cast.desk.saga
-    async def trip(saga: Saga, go: Go) -> str:
-        first, second = await saga.all(
-            saga.call(Do(id=go.id), undo=Undo(id=go.id)),
-            saga.call(Act(id=go.id), undo=Unact(id=go.id)),
-        )
-        return f"{first}, {second}"
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
 
 async def test_of_several_steps_the_named_one_is_skipped(cast: Cast, tmp_path: Path) -> None:
-    both(cast)
+    both_at_once(cast)
     cast.on_do = cast.later
     gate = cast.gate_effects()
     async with hosting(*cast.participants, data=tmp_path) as harness:
@@ -60,7 +37,7 @@ async def test_of_several_steps_the_named_one_is_skipped(cast: Cast, tmp_path: P
 async def test_all_that_it_waits_for_is_closed_at_once(
     how: str, cast: Cast, tmp_path: Path
 ) -> None:
-    both(cast)
+    both_at_once(cast)
     cast.on_do = cast.later
     gate = cast.gate_effects()
     async with hosting(*cast.participants, data=tmp_path) as harness:

@@ -2,119 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from outboxd import Cancelled, Command, Participant, Reject, Rejected, Saga, TimedOut, Tx
-from outboxd.message import in_stream
+from outboxd import (
+    Cancelled,
+    Reject,
+    Rejected,
+    Saga,
+    TimedOut,
+)
 from outboxd.monitor import Monitor
 from outboxd.testing import Harness, wait_until
 from tests.promises.cast import (
     Act,
-    Cast,
     Do,
-    Gate,
     Go,
     Unact,
     Undo,
     hosting,
     log,
     until_step,
-    write,
+)
+from tests.services.family import (
+    CHILD,
+    DESK,
+    PARENT,
+    Body,
+    Family,
+    Plan,
+    Ungo,
+    and_fails,
+    state,
+    with_undo,
+    without_undo,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["kept", "forgotten"], autouse=True)
-def memory(request: pytest.FixtureRequest) -> None:
-    """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "forgotten":
-        request.getfixturevalue("forgetful")
-
-
-DESK = in_stream("desk")
-CHILD = "desk/trip/1"
-PARENT = "office/plan/1"
-
-
-class Plan(Command[str], to="office", key="id"):
-    """Starts the parent."""
-
-    id: str
-
-
-class Ungo(Command[None], to="desk", key="id"):
-    """Undoes what a finished child has done."""
-
-    id: str
-
-
-Body = Callable[[Saga, Plan], Awaitable[str]]
-
-
-class Family:
-    """A parent at the office, its child at the desk, and whom they work with."""
-
-    def __init__(self) -> None:
-        self.cast = Cast()
-        self.known: list[tuple[bool, bytes | None]] = []
-        self.office = Participant("office")
-        family = self
-
-        @self.cast.desk.handle
-        def ungo(tx: Tx, cmd: Ungo) -> None:
-            assert tx.step is not None
-            result = tx.step.result
-            family.known.append((tx.step.known, None if result is None else bytes(result)))
-            write(tx, cmd.id, "ungone")
-
-    def parent(self, body: Body) -> None:
-        @self.office.saga
-        async def plan(saga: Saga, cmd: Plan) -> str:
-            return await body(saga, cmd)
-
-    def child(self, *, forward: bool = False) -> None:
-        """A step of the worker, then one of the courier."""
-
-        @self.cast.desk.saga
-        async def trip(saga: Saga, go: Go) -> str:
-            await saga.call(Do(id=go.id), undo=Undo(id=go.id))
-            if forward:
-                saga.point_of_no_return()
-                return await saga.call(Act(id=go.id))
-            return await saga.call(Act(id=go.id), undo=Unact(id=go.id))
-
-    def host(self, data: Path):  # type: ignore[no-untyped-def]
-        return hosting(self.office, *self.cast.participants, data=data)
-
-
-@pytest.fixture
-def family() -> Family:
-    return Family()
-
-
-async def and_fails(saga: Saga, cmd: Plan) -> str:
-    await saga.call(Go(id=cmd.id), undo=Ungo(id=cmd.id))
-    saga.fail("no more")
-
-
-async def with_undo(saga: Saga, cmd: Plan) -> str:
-    return await saga.call(Go(id=cmd.id), undo=Ungo(id=cmd.id))
-
-
-async def without_undo(saga: Saga, cmd: Plan) -> str:
-    return await saga.call(Go(id=cmd.id))
-
-
-async def state(harness: Harness, saga_id: str) -> str:
-    return (await harness.saga(saga_id)).state
-
-
-async def until_acting(harness: Harness) -> None:
-    await wait_until(lambda: harness.column("courier", "SELECT 1 FROM outboxd_inbox"))
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
 
 @pytest.mark.parametrize("body", [with_undo, without_undo])
@@ -416,197 +341,3 @@ async def test_an_undo_waits_for_its_child_over_a_restart(tmp_path: Path) -> Non
         with pytest.raises(Cancelled, match="enough"):
             await found.result()
         assert await state(harness, CHILD) == "cancelled"
-
-
-# Started without waiting.
-
-
-async def test_a_started_child_is_waited_for_later(family: Family, tmp_path: Path) -> None:
-    """Its end may come before it is asked for, or after."""
-
-    async def body(saga: Saga, cmd: Plan) -> str:
-        early = await saga.start(Go(id="early"))
-        late = await saga.start(Go(id="late"))
-        await saga.sleep("20s")
-        return f"{await early.result()}, {await late.result()}, {await late.result()}"
-
-    family.parent(body)
-    family.child()
-    gate = Gate()
-
-    async def act(ctx: object, cmd: Act) -> None:
-        if cmd.id == "late":
-            await gate()
-
-    family.cast.on_act = act
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        await harness.until_saga("desk/trip/early", "completed")
-        await gate.reached.wait()
-        assert await state(harness, handle.id) == "running"
-        harness.advance(21)
-        await wait_until(lambda: harness.column("desk", "SELECT 1 FROM outboxd_waiter"))
-        with Monitor(tmp_path) as monitor:
-            [waits] = monitor.why(handle.id).waits_for
-            steps = [(step.kind, step.state) for step in monitor.saga(handle.id).steps]
-        assert "waits there for the end of the saga desk/trip/late" in waits
-        assert steps[:2] == [("started", "started"), ("started", "started")]
-        gate.open.set()
-        assert await handle.result() == "act x, act x, act x"
-
-
-async def and_fails_after(saga: Saga, cmd: Plan) -> str:
-    await saga.start(Go(id=cmd.id), undo=Ungo(id=cmd.id))
-    await saga.sleep("30s")
-    saga.fail("no more")
-
-
-async def test_a_started_child_is_cancelled_when_its_starter_unwinds(
-    family: Family, tmp_path: Path
-) -> None:
-    family.parent(and_fails_after)
-    family.child()
-    gate = family.cast.gate_effects()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        await gate.reached.wait()
-        harness.advance(31)
-        await harness.until_saga(CHILD, "compensating")
-        assert await state(harness, handle.id) == "compensating"
-        gate.open.set()
-        with pytest.raises(Rejected, match="no more"):
-            await handle.result()
-        assert await state(harness, CHILD) == "cancelled"
-        assert family.known == []
-
-
-async def test_a_started_child_that_has_completed_is_undone(family: Family, tmp_path: Path) -> None:
-    family.parent(and_fails_after)
-    family.child()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        await harness.until_saga(CHILD, "completed")
-        harness.advance(31)
-        with pytest.raises(Rejected, match="no more"):
-            await handle.result()
-        assert family.known == [(True, b'"act x"')]
-
-
-async def test_an_abandoned_child_goes_on(family: Family, tmp_path: Path) -> None:
-    async def body(saga: Saga, cmd: Plan) -> str:
-        child = await saga.start(Go(id=cmd.id), on_cancel="abandon")
-        return await child.result()
-
-    family.parent(body)
-    family.child()
-    gate = family.cast.gate_effects()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        await gate.reached.wait()
-        await harness.cancel(handle.id, "enough")
-        with pytest.raises(Cancelled, match="enough"):
-            await handle.result()
-        assert await state(harness, CHILD) == "running"
-        gate.open.set()
-        await harness.until_saga(CHILD, "completed")
-
-
-async def test_a_child_that_nobody_waits_for_outlives_its_starter(
-    family: Family, tmp_path: Path
-) -> None:
-    async def body(saga: Saga, cmd: Plan) -> str:
-        await saga.start(Go(id=cmd.id))
-        return "done"
-
-    family.parent(body)
-    family.child()
-    gate = family.cast.gate_effects()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        assert await handle.result() == "done"
-        await gate.reached.wait()
-        gate.open.set()
-        await harness.until_saga(CHILD, "completed")
-        await harness.until_idle()
-
-
-async def test_a_child_s_no_is_heard_by_whoever_asks_for_its_result(
-    family: Family, tmp_path: Path
-) -> None:
-    async def body(saga: Saga, cmd: Plan) -> str:
-        child = await saga.start(Go(id=cmd.id))
-        for _ in range(2):
-            try:
-                await child.result()
-            except Rejected as no:
-                said = no.reason
-        return said
-
-    @family.cast.desk.saga(again="refuse")
-    async def trip(saga: Saga, go: Go) -> str:
-        saga.fail("sold out")
-
-    family.parent(body)
-    async with family.host(tmp_path) as harness:
-        failed = await harness.start(Plan(id="1"))
-        assert await failed.result() == "sold out"
-        other = await harness.start(Go(id="2"))
-        with pytest.raises(Rejected):
-            await other.result()
-        refused = await harness.start(Plan(id="2"))
-        assert await refused.result() == "desk/trip/2 was started before"
-
-
-async def test_a_child_that_is_late_may_be_asked_again(family: Family, tmp_path: Path) -> None:
-    async def body(saga: Saga, cmd: Plan) -> str:
-        child = await saga.start(Go(id=cmd.id))
-        try:
-            return await child.result(timeout="30s")
-        except TimedOut:
-            return f"late: {await child.result(timeout='1h')}"
-
-    family.parent(body)
-    family.child()
-    gate = family.cast.gate_effects()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        await gate.reached.wait()
-        harness.advance(31)
-        await wait_until(lambda: has_timed_out(harness))
-        gate.open.set()
-        assert await handle.result() == "late: act x"
-
-
-async def has_timed_out(harness: Harness) -> bool:
-    kinds = await harness.column("office", "SELECT kind FROM outboxd_journal")
-    return "timed_out" in kinds
-
-
-async def test_a_child_that_never_started_is_told_with_its_letter(
-    family: Family, tmp_path: Path
-) -> None:
-    """As when the desk runs an older version, that does not know the command."""
-
-    async def body(saga: Saga, cmd: Plan) -> str:
-        child = await saga.start(Go(id=cmd.id))
-        return await child.result()
-
-    family.parent(body)
-    async with hosting(family.office, family.cast.desk, data=tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        with pytest.raises(Rejected, match="Go has not started: it is dead letter desk/d-1"):
-            await handle.result()
-
-
-async def test_an_abandoned_child_has_no_undo(family: Family, tmp_path: Path) -> None:
-    async def body(saga: Saga, cmd: Plan) -> str:
-        await saga.start(Go(id=cmd.id), undo=Ungo(id=cmd.id), on_cancel="abandon")
-        return "never"
-
-    family.parent(body)
-    family.child()
-    async with family.host(tmp_path) as harness:
-        handle = await harness.start(Plan(id="1"))
-        row = await harness.until_saga(handle.id, "stuck: bug")
-        assert "an abandoned child is not undone" in (row.detail or "")
-        await harness.request("saga.kill", "office", handle.id)

@@ -25,7 +25,7 @@ from tests.promises.cast import (
     write,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
 
 class Approve(Command[None], to="desk", key="id"):
@@ -57,13 +57,6 @@ class Open(Command[None], to="worker", key="place"):
     """Publishes Opened."""
 
     place: str
-
-
-@pytest.fixture(params=["kept", "forgotten"], autouse=True)
-def memory(request: pytest.FixtureRequest) -> None:
-    """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "forgotten":
-        request.getfixturevalue("forgetful")
 
 
 def approved(cast: Cast, *, again: Literal["first", "after_end"] = "first") -> None:

@@ -24,14 +24,7 @@ from tests.promises.cast import (
     write,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["kept", "forgotten"], autouse=True)
-def memory(request: pytest.FixtureRequest) -> None:
-    """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "forgotten":
-        request.getfixturevalue("forgetful")
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
 
 async def test_a_saga_completes_with_the_results_of_its_calls(cast: Cast, tmp_path: Path) -> None:

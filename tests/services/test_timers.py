@@ -11,16 +11,9 @@ from outboxd import Saga
 from outboxd.testing import wait_until
 from tests.promises.cast import Cast, Do, Go, hosting, until_step
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
 HOUR = 3600.0
-
-
-@pytest.fixture(params=["kept", "forgotten"], autouse=True)
-def memory(request: pytest.FixtureRequest) -> None:
-    """Everything here also holds for coroutines that are rebuilt at each move."""
-    if request.param == "forgotten":
-        request.getfixturevalue("forgetful")
 
 
 def first_of_both(cast: Cast) -> None:
