@@ -16,7 +16,7 @@ from . import settle
 from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
-from .message import UNTIMED, Envelope, Undecodable, decode_data, decode_envelope, encode, key_of
+from .message import UNTIMED, Envelope, Undecodable, decode_envelope, decode_message, encode, key_of
 from .retry import DAY_S
 from .settle import Receipt
 from .store import dead, inbox, journal
@@ -131,7 +131,11 @@ class Arrival:
             return
         told = batch.outcome.sagas
         conductor = self._delivery.conductor
-        key = key_of(decode_data(envelope.data, kind.message)) or ""
+        try:
+            key = key_of(decode_message(envelope, kind.message)) or ""
+        except Exception:  # the same as the first time, when it became a letter
+            batch.outcome.refused[envelope.id] = self._fate(batch, envelope)
+            return
         live, is_its_own = conductor.found_by(batch, envelope, kind, key)
         if live is not None and (is_its_own or kind.spec.again == "first"):
             told[envelope.id] = live.row.id

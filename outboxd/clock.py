@@ -10,6 +10,7 @@ from typing import Protocol
 from .errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 100 * 365 * 86400.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
@@ -71,13 +72,15 @@ def seconds(text: str | float) -> float:
     Raises ConfigError for anything else.
     """
     if isinstance(text, (int, float)):
+        if not abs(text) <= LONGEST_S:  # nor is "not a number"
+            raise ConfigError(f"{text} seconds are no duration", hint="100 years are the most")
         return float(text)
     found = _DURATION.findall(text)
     if not found or _DURATION.sub("", text).strip():
         raise ConfigError(
             f"{text!r} is not a duration", hint="write it like 250ms, 30s, 2m, 1h30m or 7d"
         )
-    return sum(float(number) * _UNITS[unit] for number, unit in found)
+    return seconds(sum(float(number) * _UNITS[unit] for number, unit in found))
 
 
 def in_words(span_s: float) -> str:

@@ -28,6 +28,7 @@ from .errors import (
 from .message import (
     Envelope,
     Undecodable,
+    brief,
     decode_data,
     decode_envelope,
     decode_message,
@@ -468,9 +469,10 @@ def _reason(envelope: Envelope) -> str:
 
 
 def _bare(error: SagaEnd) -> str:
-    return str(getattr(error, "reason", "")) or str(error)
+    return brief(getattr(error, "reason", "")) or brief(error)
 
 
 def _said(error: SagaEnd) -> str:
     command = getattr(error, "command", "")
-    return f"{command}: {error}" if command and command not in str(error) else str(error)
+    said = brief(error)
+    return f"{command}: {said}" if command and command not in said else said

@@ -33,6 +33,7 @@ from .store.meta import Identity
 from .store.pausing import Pause
 from .store.retention import Pruned
 from .subscribing import Subscribed, Subscribing
+from .traces import failure_of
 from .tx import Step, Tx
 
 BATCH_S = 0.02
@@ -341,11 +342,12 @@ class Delivery:
         try:
             with batch.savepoint():
                 self._dispatch(batch, held, envelope, body)
-        except Exception as err:
-            if is_infrastructure(err) or not batch.connection.in_transaction:
+        except BaseException as err:
+            failure = failure_of(err)
+            if failure is None or is_infrastructure(err) or not batch.connection.in_transaction:
                 raise
             book.rollback(batch)
-            self.failing.failed(batch, held, envelope, body, err)
+            self.failing.failed(batch, held, envelope, body, failure)
             return
         self.done(batch, held)
 

@@ -22,6 +22,7 @@ from .message import decode_data, decode_message, encode
 from .participant import Context
 from .store import inbox
 from .store.connection import Connection
+from .traces import failure_of
 from .tx import Tx
 
 log = logging.getLogger("outboxd")
@@ -125,8 +126,8 @@ class Effects:
             raise
         except NotCommitted:
             raise
-        except Exception as err:
-            await steps.failed(err)
+        except (Exception, SystemExit) as err:
+            await steps.failed(failure_of(err) or RuntimeError(repr(err)))
             return
         await steps.finished(value)
 

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+
+def plain(said: object) -> str:
+    """What user code says, as text that can be stored and sent, whatever it is.
+
+    A file's name may have bytes that are no UTF-8, and an error's own ``__str__`` a bug.
+    """
+    try:
+        text = str(said)
+    except Exception as err:
+        text = f"<{type(said).__name__}, which raises {type(err).__name__} when it is shown>"
+    return text.encode(errors="backslashreplace").decode()
+
 
 class OutboxdError(Exception):
     """Something outboxd could not do."""
@@ -57,7 +71,7 @@ class Reject(Exception):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason)
 
 
 class Retry(Exception):
@@ -65,7 +79,9 @@ class Retry(Exception):
 
     def __init__(self, reason: str = "asked to be retried", *, after: float | None = None) -> None:
         super().__init__(reason)
-        self.after_s = after
+        if after is not None and not math.isfinite(after):
+            raise ValueError(f"Retry(after={after}): that moment never comes")
+        self.after_s = None if after is None else float(after)
 
 
 class Unrecoverable(Exception):
@@ -84,7 +100,7 @@ class Rejected(SagaEnd):
 
     def __init__(self, reason: str, command: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason)
         self.command = command
 
 
@@ -105,7 +121,7 @@ class CallFailed(SagaEnd):
 
     def __init__(self, reason: str, command: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason)
         self.command = command
 
 
@@ -114,7 +130,7 @@ class Cancelled(SagaEnd):
 
     def __init__(self, reason: str = "cancelled") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason)
 
 
 class SagaFailed(SagaEnd):
@@ -122,7 +138,7 @@ class SagaFailed(SagaEnd):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason)
 
 
 # What stands between a saga's code and its journal.

@@ -48,7 +48,7 @@ class Failing:
                 self._delivery.done(batch, held)
                 return
             case Parked():
-                held.error = str(error)
+                held.error = brief(error)
                 self._delivery.holding.put_back(batch, held, HELD)
                 return
         if held.state != RUNNING:
@@ -87,7 +87,7 @@ class Failing:
                 outcome = f"again in {delay_s:.2f} s"
             case retry.GiveUp():
                 outcome = "gave up"
-        held.error = brief(f"{type(error).__name__}: {error}")
+        held.error = f"{type(error).__name__}: {brief(error)}"
         inbox.fail_attempt(
             batch.connection, held.id, batch.now, took_s, outcome, held.error, where(error)
         )
@@ -97,7 +97,7 @@ class Failing:
         self, batch: Batch, held: Held, envelope: Envelope, error: Exception
     ) -> retry.Verdict:
         if isinstance(error, (Undecodable, Unroutable, Unrecoverable, CodeChanged, Reject, TooBig)):
-            return retry.GiveUp(str(error))
+            return retry.GiveUp(brief(error))
         return retry.decide(
             self._policy(batch, envelope),
             held.attempts,

@@ -83,7 +83,7 @@ class Intake:
             outcome = await hosted.committer.commit(lambda cx: delivery.apply(cx, request))
         except (Refused, Unavailable):
             raise
-        except Exception as err:
+        except (Exception, SystemExit) as err:
             # A request runs the saga's own code: its bug must not end the process, again and again.
             log.exception("request_failed id=%r", request.id)
             raise Refused(

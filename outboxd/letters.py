@@ -46,7 +46,7 @@ class Letters:
             self._holding.put_back(batch, held, HELD)
         else:
             self._holding.leave(batch, held)
-        said = brief(f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {brief(error)}"
         batch.note("message_died", letter=name, id=held.id, error=said)
         batch.reply(envelope, "died", encode({"reason": f"{name}: {said}", "letter": name}))
         self._announce(batch, letter, f"d-{held.letter}", said)
@@ -117,7 +117,7 @@ class Letters:
             first_at=held.at,
             at=batch.now,
             error_type=type(error).__name__,
-            error=brief(str(error)),
+            error=brief(error),
             traceback=where(error),
             reason=None,
             body=held.body,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, dataclass_tr
 import msgspec
 
 from .clock import seconds
-from .errors import ConfigError, OutboxdError
+from .errors import ConfigError, OutboxdError, plain
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -263,8 +263,9 @@ def checked_size(body: bytes) -> bytes:
     return body
 
 
-def brief(text: str) -> str:
-    """An error's text as it travels and is kept: a person reads it, and it must fit."""
+def brief(said: object) -> str:
+    """An error as it travels and is kept: a person reads it, and it must fit."""
+    text = plain(said)
     return text if len(text) <= 2000 else f"{text[:2000]} … ({len(text):,} characters)"
 
 

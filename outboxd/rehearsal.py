@@ -92,7 +92,7 @@ def _replayed(registry: Registry, name: str, row: SagaRow, rows: list[JournalRow
     except Exception as err:
         last = rows[-1] if rows else None
         had = "nothing yet" if last is None else f"{last.kind} {last.name}"
-        raised = brief(f"raises {type(err).__name__}: {err}")
+        raised = f"raises {type(err).__name__}: {brief(err)}"
         return _broken(row, 0 if last is None else last.pos, had, raised)
     return None
 

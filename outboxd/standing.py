@@ -9,7 +9,15 @@ import msgspec
 from .batch import Batch
 from .book import Live
 from .errors import Cancelled, CodeChanged, Refused
-from .message import Envelope, decode_data, decode_envelope, decode_message, encode, key_of
+from .message import (
+    Envelope,
+    brief,
+    decode_data,
+    decode_envelope,
+    decode_message,
+    encode,
+    key_of,
+)
 from .registry import SagaKind
 from .saga import where
 from .store import inbox, journal
@@ -129,7 +137,7 @@ def stick_on_bug(
     if live is None or live.row.ended_at is not None:
         return None
     if isinstance(error, CodeChanged):
-        stick(conductor, batch, live, "code changed", str(error))
+        stick(conductor, batch, live, "code changed", brief(error))
     else:
         stick(conductor, batch, live, "bug", where(error))
     return live.row.id

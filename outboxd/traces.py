@@ -6,6 +6,8 @@ import os
 import traceback
 from pathlib import Path
 
+from .errors import plain
+
 _HERE = f"{Path(__file__).parent}{os.sep}"
 
 ONLY = (
@@ -16,11 +18,33 @@ ONLY = (
 _ASYNC = ("asyncio", "anyio", "sniffio", "trio")
 
 
+LONGEST = 32 * 1024
+"""Characters of a traceback that are kept: one is stored for every failed attempt."""
+
+
 def where(error: BaseException) -> str:
     """The traceback as text, from the user's code on: how it was called is never what is wrong."""
     told = traceback.TracebackException.from_exception(error)
     _without_ours(told)
-    return "".join(told.format())
+    text = plain("".join(told.format()))
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]}\n… ({len(text):,} characters)\n{text[-LONGEST // 2 :]}"
+
+
+def failure_of(err: BaseException) -> Exception | None:
+    """What a handler raised, as a failure of its attempt; None for what is to end its caller.
+
+    ``sys.exit()`` in a handler ends no process, and a cancellation that it met elsewhere, in a loop
+    of its own, does not end the task that has called it.
+    """
+    if isinstance(err, Exception):
+        return err
+    if isinstance(err, SystemExit) or type(err).__name__ == "CancelledError":
+        failure = RuntimeError(f"the handler raised {type(err).__name__}: {err}")
+        failure.__cause__ = err
+        return failure
+    return None
 
 
 def is_lost_in_async(err: BaseException) -> bool:

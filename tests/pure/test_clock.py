@@ -84,3 +84,9 @@ def test_the_system_clock_reads_the_machine() -> None:
     clock = SystemClock()
     assert abs(clock.now() - datetime.now(UTC).timestamp()) < 60
     assert clock.monotonic() <= clock.monotonic()
+
+
+@pytest.mark.parametrize("span", [float("nan"), float("inf"), 1e12, "99999999d"])
+def test_what_never_ends_is_no_duration(span: float | str) -> None:
+    with pytest.raises(ConfigError, match="no duration"):
+        seconds(span)

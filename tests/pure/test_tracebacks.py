@@ -60,3 +60,9 @@ def test_where_only_we_were_at_work_our_frames_are_all_there_is(
         ours(broken)
     caught.value.__traceback__ = caught.value.__traceback__.tb_next  # type: ignore[union-attr]
     assert "effects.py" in where(caught.value)
+
+
+def test_a_traceback_of_megabytes_is_cut_in_its_middle() -> None:
+    told = where(ValueError("x" * 1_000_000 + "the end"))
+    assert len(told) < 40_000
+    assert told.endswith("the end\n")
