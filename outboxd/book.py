@@ -20,10 +20,17 @@ from . import asking, replay
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
-from .message import Undecodable, decode_data, decode_envelope, decode_message, reply_type
+from .message import (
+    Undecodable,
+    decode_data,
+    decode_envelope,
+    decode_message,
+    decode_version,
+    reply_type,
+)
 from .registry import Registry
 from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
-from .steps import Action, Receive
+from .steps import Action, Receive, version_of
 from .store import journal, meta
 from .store.connection import Connection
 from .store.journal import CallRow, JournalRow, SagaRow
@@ -365,14 +372,17 @@ def answer_of(action: Action) -> Any:
             return None
 
 
-def _decoded(step: Step, data: bytes) -> Any:
+def _decoded(step: Step, record: Recorded) -> Any:
     """The recorded result of a step as the object that the code once got.
 
     Raises CodeChanged if the code now wants another type of it.
     """
     if not isinstance(step.action, (Call, Join, Run, Receive)):
         return None
+    data = record.value
     try:
+        if isinstance(step.action, Receive):
+            return decode_version(data, version_of(record.mark), step.action.message)
         return decode_data(data, answer_of(step.action))
     except Undecodable as err:
         recorded = f"{step.kind} {step.name} with the result {driver.shown(bytes(data))}"

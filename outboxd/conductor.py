@@ -32,6 +32,7 @@ from .message import (
     decode_data,
     decode_envelope,
     decode_message,
+    decode_version,
     encode,
     key_of,
     reply_type,
@@ -244,12 +245,14 @@ class Conductor:
         call = None if live is None else live.calls.get(envelope.call or 0)
         if live is None or call is None or live.row.ended_at is not None:
             return False
-        wanted = answer_of(waits.step_of(self.book.instance(batch, live), call).action)
+        wanted = waits.receive_of(self.book.instance(batch, live), call).message
         try:
-            value = decode_data(data, wanted)
+            value = decode_version(data, envelope.schemaversion, wanted)
         except Undecodable as err:
             # It was readable when it was taken.
             raise CodeChanged(call.pos, f"{call.name} {shown(data)}", str(err)) from err
+        if envelope.schemaversion < wanted.__outboxd__.version:
+            data = encode(value)  # what the journal keeps is of the version that its mark says
         self._resume(batch, live, call, "received", data, value)
         return True
 

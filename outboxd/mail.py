@@ -64,7 +64,14 @@ class Mail:
         if live.row.ended_at is not None:
             conductor.book.journal(batch, live, "late", 0, envelope.type, bytes(said.data))
             return
-        row = Early(live.row.name, envelope.type, said.key, batch.now, bytes(said.data))
+        row = Early(
+            live.row.name,
+            envelope.type,
+            said.key,
+            batch.now,
+            bytes(said.data),
+            envelope.schemaversion,
+        )
         early.put_back(batch.connection, row)
         batch.listening += [(live.row.id, pos) for pos in live.calls]
 
@@ -96,7 +103,7 @@ class Mail:
             waiting = self._waiting(batch, saga_id, pos)
             if waiting is not None and not (has_taken and envelope.kind == "command"):
                 has_taken = True
-                self._give(batch, *waiting, key, envelope.data)
+                self._give(batch, *waiting, key, envelope.data, envelope.schemaversion)
         if not has_taken:
             self._keep(batch, envelope, kind, key)
 
@@ -111,7 +118,9 @@ class Mail:
             told = "late" if has_ended else "kept"
             conductor.book.journal(batch, live, told, 0, envelope.type, data)
         if not has_ended:
-            early.add(batch.connection, Early(kind.name, envelope.type, key, batch.now, data))
+            version = envelope.schemaversion
+            row = Early(kind.name, envelope.type, key, batch.now, data, version)
+            early.add(batch.connection, row)
 
     def _look(self, batch: Batch, saga_id: str, pos: int) -> None:
         """A saga has begun to wait: perhaps what it waits for is here."""
@@ -123,7 +132,7 @@ class Mail:
         for known in self._delivery.registry.names(call.name):
             row = early.take(batch.connection, live.row.name, known, key)
             if row is not None:
-                self._give(batch, live, call, key, msgspec.Raw(row.body))
+                self._give(batch, live, call, key, msgspec.Raw(row.body), row.version)
                 return
 
     def _waiting(self, batch: Batch, saga_id: str, pos: int) -> tuple[Live, CallRow] | None:
@@ -133,7 +142,15 @@ class Mail:
             return None
         return live, call
 
-    def _give(self, batch: Batch, live: Live, call: CallRow, key: str, data: msgspec.Raw) -> None:
+    def _give(
+        self,
+        batch: Batch,
+        live: Live,
+        call: CallRow,
+        key: str,
+        data: msgspec.Raw,
+        version: int,
+    ) -> None:
         call.key = call.due_at = None
         self._delivery.conductor.book.save_call(batch, call)
         self._delivery.tell_self(
@@ -149,6 +166,7 @@ class Mail:
                 kind="received",
                 correlationid=live.row.id,
                 call=call.pos,
+                schemaversion=version,
             ),
         )
 
@@ -164,7 +182,7 @@ class Mail:
 
 
 def _of_today(envelope: Envelope, wanted: type[Message]) -> Envelope:
-    """As a sender of today writes it: what is kept for a saga has no version of its own."""
+    """As a sender of today writes it."""
     message, spec = decode_message(envelope, wanted), wanted.__outboxd__
     if envelope.type == wanted.__name__ and envelope.schemaversion >= spec.version:
         return envelope

@@ -301,18 +301,23 @@ def decode_data(data: bytes | msgspec.Raw, wanted: Any) -> Any:
 
 def decode_message(envelope: Envelope, wanted: type[Message]) -> Any:
     """An envelope's data as a message of today, whatever version wrote it; raises Undecodable."""
+    return decode_version(envelope.data, envelope.schemaversion, wanted)
+
+
+def decode_version(data: bytes | msgspec.Raw, version: int, wanted: type[Message]) -> Any:
+    """``data``, written by a schema version, as a message of today; raises Undecodable."""
     spec = wanted.__outboxd__
-    if spec.upcast is None or envelope.schemaversion >= spec.version:
-        return decode_data(envelope.data, wanted)
-    old: dict[str, Any] = decode_data(envelope.data, dict[str, Any])
+    if spec.upcast is None or version >= spec.version:
+        return decode_data(data, wanted)
+    old: dict[str, Any] = decode_data(data, dict[str, Any])
     try:
-        data = encode(spec.upcast(old, envelope.schemaversion))
+        written = encode(spec.upcast(old, version))
     except Exception as err:
         raise Undecodable(
-            f"{wanted.__name__}: its upcast from version {envelope.schemaversion} raises "
+            f"{wanted.__name__}: its upcast from version {version} raises "
             f"{type(err).__name__}: {err}"
         ) from err
-    return decode_data(data, wanted)
+    return decode_data(written, wanted)
 
 
 def numbered(body: bytes, epoch: int, seq: int) -> bytes:

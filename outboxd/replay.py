@@ -35,11 +35,11 @@ def replay(
     instance: Instance,
     started_at: float,
     journal: list[Recorded],
-    decode: Callable[[Step, Any], Any],
+    decode: Callable[[Step, Recorded], Any],
 ) -> Moved:
     """Rebuilds ``instance`` from its journal; returns what its code asks for now.
 
-    ``decode(step, value)`` turns a recorded value into the object that the code got.
+    ``decode(step, record)`` turns a recorded value into the object that the code got.
     Raises CodeChanged if the code asks for something else than the journal has.
     """
     moved = instance.start(started_at)
@@ -48,7 +48,7 @@ def replay(
     return moved
 
 
-def feed(instance: Instance, record: Recorded, decode: Callable[[Step, Any], Any]) -> Moved:
+def feed(instance: Instance, record: Recorded, decode: Callable[[Step, Recorded], Any]) -> Moved:
     """Ends one step as the journal has it; raises CodeChanged if the code waits for another."""
     step = asked_at(instance, record.pos, record.kind, record.name, record.mark)
     pos, at = record.pos, record.at
@@ -56,7 +56,7 @@ def feed(instance: Instance, record: Recorded, decode: Callable[[Step, Any], Any
         return instance.cancel(at, record.error)
     if record.error is not None:
         return instance.throw(at, record.error, may_have_run=record.may_have_run, pos=pos)
-    value = decode(step, record.value)
+    value = decode(step, record)
     return instance.resume(at, value, was_done=not record.may_have_run, pos=pos)
 
 

@@ -173,8 +173,8 @@ def mark_of(action: Action) -> int:
             return _mark_of(message)
         case Publish(event=event):
             return _mark_of(event)
-        case Receive(key=key):
-            return fingerprint(name_of(action), key.encode())
+        case Receive(message=awaited, key=key):
+            return _with_version(fingerprint(name_of(action), key.encode()), awaited)
         case Join(start=start):
             return fingerprint(name_of(action), str(start).encode())
         case _:
@@ -182,8 +182,16 @@ def mark_of(action: Action) -> int:
 
 
 def _mark_of(message: Message) -> int:
-    crc = fingerprint(type(message).__name__, encode_raw(message))
+    return _with_version(fingerprint(type(message).__name__, encode_raw(message)), message)
+
+
+def _with_version(crc: int, message: Message | type[Message]) -> int:
     return crc | (message.__outboxd__.version - 1) << VERSION_BITS
+
+
+def version_of(mark: int) -> int:
+    """The schema version of the message that a step was recorded with."""
+    return (mark >> VERSION_BITS) + 1
 
 
 def is_named(action: Action, name: str) -> bool:
@@ -205,18 +213,18 @@ def is_marked(action: Action, name: str, mark: int) -> bool:
     What an older schema version wrote is not comparable with what the code asks for now: then the
     name is enough. Within a version a field may have been added since, with a default.
     """
+    crc, version = mark & (1 << VERSION_BITS) - 1, version_of(mark)
     match action:
         case Join(start=start):
             return mark == fingerprint(name, str(start).encode())
-        case Receive(key=key):
-            return mark == fingerprint(name, key.encode())
+        case Receive(message=awaited, key=key):
+            is_known = version <= awaited.__outboxd__.version
+            return is_known and crc == fingerprint(name, key.encode())
     message = _message_of(action)
     if message is None:
         return mark == mark_of(action)
-    version = (mark >> VERSION_BITS) + 1
     if version != message.__outboxd__.version:
         return version < message.__outboxd__.version
-    crc = mark & (1 << VERSION_BITS) - 1
     return any(crc == fingerprint(name, data) for data in _older(message))
 
 

@@ -99,6 +99,14 @@ def call_of(instance: Instance, call: CallRow) -> Call | Join:
     return step.action
 
 
+def receive_of(instance: Instance, call: CallRow) -> Receive:
+    """The receive that the code waits for; raises CodeChanged if it waits for something else."""
+    action = step_of(instance, call).action
+    if not isinstance(action, Receive):
+        raise CodeChanged(call.pos, f"receive {call.name}", said(instance))
+    return action
+
+
 def label(steps: list[Step]) -> str:
     """What a saga is at, in a few words."""
     names = [

@@ -8,21 +8,25 @@ from .connection import Connection
 
 
 class Early(msgspec.Struct, frozen=True):
-    """A message that is kept for the sagas of one name; ``body`` is its payload."""
+    """A message that is kept for the sagas of one name; ``body`` is its payload, as its schema's
+    ``version`` writes it.
+    """
 
     saga: str
     type: str
     key: str
     at: float
     body: bytes
+    version: int
 
 
-_PLACES = "saga, type, key, at, body"
+_ROW = ", ".join(Early.__struct_fields__)
+_PLACES = ", ".join("?" * len(Early.__struct_fields__))
 
 
 def add(connection: Connection, row: Early) -> None:
     connection.execute(
-        f"INSERT INTO outboxd_early ({_PLACES}) VALUES (?, ?, ?, ?, ?)",
+        f"INSERT INTO outboxd_early ({_ROW}) VALUES ({_PLACES})",
         msgspec.structs.astuple(row),
     )
 
@@ -30,8 +34,8 @@ def add(connection: Connection, row: Early) -> None:
 def put_back(connection: Connection, row: Early) -> None:
     """Before all others: it was taken and is not wanted."""
     connection.execute(
-        f"INSERT INTO outboxd_early (n, {_PLACES}) "
-        "SELECT MIN(0, COALESCE(MIN(n), 0)) - 1, ?, ?, ?, ?, ? FROM outboxd_early",
+        f"INSERT INTO outboxd_early (n, {_ROW}) "
+        f"SELECT MIN(0, COALESCE(MIN(n), 0)) - 1, {_PLACES} FROM outboxd_early",
         msgspec.structs.astuple(row),
     )
 
@@ -39,7 +43,7 @@ def put_back(connection: Connection, row: Early) -> None:
 def take(connection: Connection, saga: str, type_name: str, key: str) -> Early | None:
     """Removes and returns the first (index outboxd_early_key)."""
     row = connection.execute(
-        f"SELECT n, {_PLACES} FROM outboxd_early WHERE saga = ? AND key = ? AND type = ? "
+        f"SELECT n, {_ROW} FROM outboxd_early WHERE saga = ? AND key = ? AND type = ? "
         "ORDER BY n LIMIT 1",
         (saga, key, type_name),
     ).fetchone()
@@ -52,7 +56,7 @@ def take(connection: Connection, saga: str, type_name: str, key: str) -> Early |
 def take_all(connection: Connection, saga: str, key: str) -> list[Early]:
     """Removes and returns whatever is kept for a key (index outboxd_early_key)."""
     rows = connection.execute(
-        f"SELECT {_PLACES} FROM outboxd_early WHERE saga = ? AND key = ? ORDER BY n", (saga, key)
+        f"SELECT {_ROW} FROM outboxd_early WHERE saga = ? AND key = ? ORDER BY n", (saga, key)
     ).fetchall()
     if rows:
         connection.execute("DELETE FROM outboxd_early WHERE saga = ? AND key = ?", (saga, key))

@@ -21,7 +21,7 @@ from outboxd.message import (
 from outboxd.participant import Participant, Tx
 from outboxd.registry import Registry
 from outboxd.saga import check
-from outboxd.steps import Call, Join, Publish, Step, mark_of
+from outboxd.steps import Call, Join, Publish, Receive, Step, mark_of, version_of
 
 OLD_CHARGE = (
     b'{"specversion":"1.0","id":"orders/fulfil/7#1","type":"ChargeCard","source":"orders",'
@@ -146,6 +146,19 @@ def test_content_of_an_older_schema_version_is_not_compared_that_of_the_same_is(
     newer = step.mark + (1 << 32)
     with pytest.raises(CodeChanged):
         check(step, 1, "call", "Charge", newer)
+
+
+def test_a_receive_says_which_version_it_was_given() -> None:
+    action = Receive(Charge, "7", 60.0, False)
+    step = Step(1, "receive", "Charge", mark_of(action), action)
+    assert version_of(step.mark) == Charge.__outboxd__.version == 2
+    check(step, 1, "receive", "Charge", step.mark)
+    first = fingerprint("ChargeCard", b"7")
+    check(step, 1, "receive", "ChargeCard", first)
+    assert version_of(first) == 1
+    for other in (fingerprint("ChargeCard", b"8"), first | 2 << 32):
+        with pytest.raises(CodeChanged):
+            check(step, 1, "receive", "ChargeCard", other)
 
 
 def test_marks_of_a_first_version_are_what_they_always_were() -> None:

@@ -139,7 +139,7 @@ class Life:
             if record.error is not None:
                 moved = self.instance.throw(at, record.error, may_have_run=record.may_have_run)
             else:
-                moved = self.instance.resume(at, decode(moved, record.value))
+                moved = self.instance.resume(at, decode(moved, record))
             self.images.append(image(self.instance, moved))
 
     def _answer(self, data: st.DataObject, step: Step, at: float) -> Recorded:
@@ -149,9 +149,9 @@ class Life:
         return Recorded(step.pos, step.kind, step.name, step.mark, at, value, error, may_have_run)
 
 
-def decode(step: Step, value: Any) -> Any:
+def decode(step: Step, record: Recorded) -> Any:
     """As the conductor does: a recorded value becomes the object that the code got."""
-    return Paid(cents=value) if step.name == "Pay" else None
+    return Paid(cents=record.value) if step.name == "Pay" else None
 
 
 def image(instance: Instance, moved: Moved) -> tuple[Any, ...]:
@@ -186,7 +186,7 @@ def test_a_saga_that_is_evicted_anywhere_goes_on_as_if_it_had_not_been(
         if record.error is not None:
             moved = again.throw(record.at, record.error, may_have_run=record.may_have_run)
         else:
-            moved = again.resume(record.at, decode(moved, record.value))
+            moved = again.resume(record.at, decode(moved, record))
         assert image(again, moved) == life.images[number]
 
 
@@ -250,8 +250,8 @@ def journal_of(code: Any, *values: Any) -> list[Recorded]:
     return journal
 
 
-def plainly(step: Step, value: Any) -> Any:
-    return value
+def plainly(_: Step, record: Recorded) -> Any:
+    return record.value
 
 
 async def other_order(saga: Saga, order: PlaceOrder) -> None:
@@ -355,9 +355,9 @@ def test_a_bug_that_shows_only_on_the_replay_is_a_bug() -> None:
 def test_recorded_values_are_decoded_for_the_step_that_asked() -> None:
     asked: list[tuple[str, Any]] = []
 
-    def decoding(step: Step, value: Any) -> Any:
-        asked.append((step.name, value))
-        return value
+    def decoding(step: Step, record: Recorded) -> Any:
+        asked.append((step.name, record.value))
+        return record.value
 
     journal = journal_of(recorded_code, "r", Paid(cents=9), None)
     assert replay(instance_of(recorded_code), AT, journal, decoding) == Returned("end")

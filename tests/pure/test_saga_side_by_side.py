@@ -213,8 +213,8 @@ def test_what_cannot_stand_side_by_side_says_why(code: Any, said: str) -> None:
 # Replay.
 
 
-def plainly(_: Step, value: Any) -> Any:
-    return value
+def plainly(_: Step, record: Recorded) -> Any:
+    return record.value
 
 
 def record(step: Step, value: Any = None, error: SagaEnd | None = None) -> Recorded:

@@ -19,7 +19,7 @@ def work_of(connection: Connection, count: int) -> tuple[int, int]:
     connection.execute("BEGIN")
     connection.executemany(journal.OPEN_CALL.sql, map(astuple, calls))
     for n in range(count // 100):
-        early.add(connection, Early("trip", "Word", f"{n}", AT, b"{}"))
+        early.add(connection, Early("trip", "Word", f"{n}", AT, b"{}", 1))
     connection.execute("COMMIT")
     ticks = [0]
 
