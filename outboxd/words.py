@@ -8,6 +8,7 @@ from .clock import in_words
 
 GLYPHS = {
     "stuck": ("✗", "red"),
+    "paused": ("‖", "yellow"),
     "compensating": ("↶", "magenta"),
     "retrying": ("↻", "yellow"),
     "overdue": ("◔", "yellow"),

@@ -61,6 +61,9 @@ TABLE = (
         text="End it as completed or compensated by hand; nothing more is done", on=("saga",)),
     Key(id="kill", keys="K", shown="K", action="kill", label="Kill…", rank=9, changes=True,
         text="End the saga as it stands: NOTHING is undone", on=("saga",)),
+    Key(id="pause", keys="P", shown="P", action="pause", label="Pause…", rank=9, changes=True,
+        text="Pause or resume participants: what runs ends, nothing new is begun",
+        on=("sagas", "saga", "dead", "flow", "messages")),
     # Views of one thing.
     Key(id="all", keys="a", shown="a", action="show('all')", label="All", rank=6,
         text="All of the history", on=("saga",)),

@@ -21,23 +21,27 @@ from outboxd.tui.widgets.lines import Rule
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One of several things that can be meant; ``has_number``: as many of them as are typed."""
+    """One of several things that can be meant; ``has_number``: as many of them as are typed;
+    ``is_free``: no reason need be given for it.
+    """
 
     id: str
     label: str
     verb: str
     has_number: bool = False
+    is_free: bool = False
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """``typed``: what must be typed to go on; ``value``: the name of a JSON value that is asked
-    for; ``is_severe`` paints the panel red.
+    for; ``chosen``: which of the choices at first; ``is_severe`` paints the panel red.
     """
 
     title: str
     text: str
     verb: str
     choices: tuple[Choice, ...] = ()
+    chosen: int = 0
     needs_reason: bool = False
     typed: str = ""
     value: str = ""
@@ -87,7 +91,8 @@ class Ask(ModalScreen[Answer | None]):
             yield Rule(id="title")
             yield Label(asked.text, id="text")
             if asked.choices:
-                yield Choices([choice.label for choice in asked.choices], id="choices")
+                labels = [choice.label for choice in asked.choices]
+                yield Choices(labels, at=asked.chosen, id="choices")
                 if any(choice.has_number for choice in asked.choices):
                     with Horizontal(classes="field"):
                         yield Label("how many ")
@@ -131,7 +136,7 @@ class Ask(ModalScreen[Answer | None]):
         if not self.question.choices:
             return None
         if not self.is_mounted:
-            return self.question.choices[0]
+            return self.question.choices[self.question.chosen]
         return self.question.choices[self.query_one("#choices", Choices).at]
 
     @property
@@ -144,11 +149,12 @@ class Ask(ModalScreen[Answer | None]):
         return self.query_one("#reason", Input).value.strip() if self.question.needs_reason else ""
 
     def _missing(self) -> str:
-        if self.question.needs_reason and not self._reason:
+        chosen = self._chosen
+        is_free = chosen is not None and chosen.is_free
+        if self.question.needs_reason and not self._reason and not is_free:
             return "a reason is needed"
         if self.question.typed and self.query_one("#typed", Input).value != self.question.typed:
             return f"type {self.question.typed} to go on"
-        chosen = self._chosen
         if chosen is not None and chosen.has_number and self._number < 1:
             return "how many?"
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -10,10 +10,11 @@ from textual.app import ComposeResult
 
 from outboxd.monitor import Flow, Handled, Monitor, Sent
 from outboxd.tui.refresh import Trend, Trends
-from outboxd.tui.text import brief, count, rate, since, size, spark, until
+from outboxd.tui.text import brief, count, glyph_of, rate, since, size, spark, tone_of, until
 from outboxd.tui.widgets.lines import Part, Rule
 from outboxd.tui.widgets.rows import Cell, Col, Line, Rows
 
+from . import pausing
 from .page import Page
 
 SPARK = 20
@@ -65,7 +66,9 @@ class FlowPage(Page):
     def draw(self, seen: Flow) -> None:
         rows = self.query_one("#arrows", Rows)
         rows.empty = "No participant has any data yet: outboxd run starts some."
-        rows.put(list(arrows(seen, self.dash.trends, self.now)))
+        overview = self.dash.overview
+        paused = {h.participant: h.paused for h in overview.participants} if overview else {}
+        rows.put(list(arrows(seen, self.dash.trends, self.now, paused)))
         data = sum(disk.database for disk in seen.disks)
         log = sum(disk.log for disk in seen.disks)
         parts: list[Part] = [(f"{len(seen.disks)} databases ", "title"), (size(data), "")]
@@ -74,6 +77,16 @@ class FlowPage(Page):
         largest = sorted(seen.disks, key=lambda disk: -disk.database)
         texts = [(f"{disk.name} {size(disk.database)}   ", "dim") for disk in largest]
         self.query_one("#disk-more", Rule).put([*texts])
+
+    # Keys.
+
+    def action_pause(self) -> None:
+        pausing.ask_which(self, self._participant())
+
+    def _participant(self) -> str | None:
+        """Whose arrow the cursor is on."""
+        key = self.query_one("#arrows", Rows).key or ""
+        return key.removeprefix("inbox ").partition(">")[0] or None
 
 
 def _free(flow: Flow) -> str:
@@ -91,12 +104,14 @@ def _broker(page: Page) -> list[Part]:
     return [(f"broker up {since(daemon.broker.since, page.now)}", "good")]
 
 
-def arrows(flow: Flow, trends: Trends, now: datetime) -> Iterable[Line]:
+def arrows(
+    flow: Flow, trends: Trends, now: datetime, paused: Mapping[str, str | None]
+) -> Iterable[Line]:
     """A line for each stream and each participant, in the order of the data's way."""
     waiting = [sent.oldest_at for sent in flow.sent] + [h.oldest_at for h in flow.handled]
     oldest = min((at for at in waiting if at is not None), default=None)
     for handled in flow.handled:
-        yield _handled(handled, trends, now, oldest)
+        yield _handled(handled, trends, now, oldest, paused.get(handled.participant))
         for sent in flow.sent:
             if sent.sender == handled.participant:
                 yield _sent(sent, trends[f"{sent.sender}>{sent.to}"], now, oldest)
@@ -115,17 +130,25 @@ def arrows(flow: Flow, trends: Trends, now: datetime) -> Iterable[Line]:
     )
 
 
-def _handled(handled: Handled, trends: Trends, now: datetime, oldest: datetime | None) -> Line:
+def _handled(
+    handled: Handled,
+    trends: Trends,
+    now: datetime,
+    oldest: datetime | None,
+    paused: str | None,
+) -> Line:
     waiting = handled.waiting + handled.retrying + handled.running + handled.held
     fault: Cell = ("-", "dim")
     if handled.fault is not None and handled.fault_at is not None:
         line = handled.fault.strip().splitlines()[-1]
         fault = (f"{since(handled.fault_at, now)} {line}", "bad" if handled.letters else "warn")
+    if paused is not None:
+        fault = (f"{glyph_of('paused')} paused {paused}", tone_of("paused"))
     is_oldest = handled.oldest_at is not None and handled.oldest_at == oldest
     return Line(
         f"inbox {handled.participant}",
         _cells(
-            f"inbox → {handled.participant}{'  ◆' if is_oldest else ''}",
+            f"inbox → {handled.participant}{'  ◆' if is_oldest else ''}{_mark(paused)}",
             trends[f"done {handled.participant}"],
             waiting,
             _late(handled.oldest_at, now),
@@ -135,6 +158,10 @@ def _handled(handled: Handled, trends: Trends, now: datetime, oldest: datetime |
             spans=(handled.p50_s, handled.p95_s),
         ),
     )
+
+
+def _mark(paused: str | None) -> str:
+    return "" if paused is None else f"  {glyph_of('paused')} paused"
 
 
 def _sent(sent: Sent, trend: Trend, now: datetime, oldest: datetime | None) -> Line:

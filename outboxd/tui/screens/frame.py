@@ -10,7 +10,7 @@ from outboxd.clock import in_words
 from outboxd.monitor import Flow, Overview
 from outboxd.tui.keys import Key
 from outboxd.tui.refresh import Trends
-from outboxd.tui.text import count, rate, since, until
+from outboxd.tui.text import count, glyph_of, rate, since, tone_of, until
 from outboxd.tui.widgets.lines import Part
 from outboxd.tui.widgets.strip import Cell
 
@@ -35,6 +35,7 @@ def status(dash: Dashboard, width: int) -> tuple[list[Part], list[Part]]:
     overview = dash.overview
     if overview is not None:
         left += _daemon(overview, width)
+        left += _paused(overview, width)
     view: list[Part] = []
     if dash.read_only:
         view.append(("read-only  ", "dim"))
@@ -45,6 +46,19 @@ def status(dash: Dashboard, width: int) -> tuple[list[Part], list[Part]]:
     else:
         view.append(("● live ", "good", "screen.freeze"))
     return left, view
+
+
+def _paused(overview: Overview, width: int) -> list[Part]:
+    """Who takes nothing, because a person said so: nobody may wonder why nothing moves."""
+    names = [health.participant for health in overview.participants if health.paused]
+    if not names:
+        return []
+    text = f"{len(names)} paused"
+    if len(names) == len(overview.participants):
+        text = "all paused"
+    elif len(names) <= 2 or width >= 160:
+        text = f"{', '.join(names)} paused"
+    return [(f"  {glyph_of('paused')} {text}", tone_of("paused"), "app.screen('flow')")]
 
 
 def _daemon(overview: Overview, width: int) -> list[Part]:

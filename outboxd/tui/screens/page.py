@@ -29,7 +29,7 @@ from outboxd.tui.widgets.lines import Bar, Part, tones_of
 from outboxd.tui.widgets.rows import Rows
 from outboxd.tui.widgets.strip import HealthStrip, Minute
 
-from . import frame
+from . import frame, pausing
 
 if TYPE_CHECKING:
     from outboxd.tui.app import Dashboard
@@ -194,6 +194,9 @@ class Page(Screen[None]):
     def action_mark_all(self) -> None:
         if isinstance(self.focused, Rows):
             self.focused.mark_all()
+
+    def action_pause(self) -> None:
+        pausing.ask_which(self)
 
     def action_freeze(self) -> None:
         self.dash.freeze()

@@ -1,4 +1,4 @@
-"""One of a few things: a line each, with the chosen one marked."""
+"""One of a few things: a line each, with the chosen one marked; of many, those around it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from textual.message import Message
 from textual.widget import Widget
 
 from .lines import tones_of
+
+MOST = 8
+"""Lines; the rest comes into view as one moves."""
 
 
 class Choices(Widget):
@@ -32,27 +35,34 @@ class Choices(Widget):
     class Changed(Message):
         """Another one is chosen."""
 
-    def __init__(self, labels: Sequence[str], *, id: str | None = None) -> None:
+    def __init__(self, labels: Sequence[str], *, at: int = 0, id: str | None = None) -> None:
         super().__init__(id=id)
         self.labels = tuple(labels)
-        self.at = 0
+        self.at = at
 
     def render(self) -> RenderResult:
         tones = tones_of(self)
         text = Text(end="")
-        for n, label in enumerate(self.labels):
+        shown = list(enumerate(self.labels))[self._top : self._top + MOST]
+        for n, label in shown:
             is_chosen = n == self.at
             cursor = tones.cursor if is_chosen and self.has_focus else tones[""]
             text.append("(●) " if is_chosen else "( ) ", tones["key" if is_chosen else "dim"])
             text.append(label, cursor + tones["title" if is_chosen else ""])
-            text.append("\n" if n < len(self.labels) - 1 else "")
+            text.append("\n" if n < shown[-1][0] else "")
+        text.no_wrap, text.overflow = True, "ellipsis"
         return text
+
+    @property
+    def _top(self) -> int:
+        """The first line in view, with the chosen one in the middle where there is more."""
+        return max(0, min(self.at - MOST // 2, len(self.labels) - MOST))
 
     def action_choose(self, by: int) -> None:
         self._choose(self.at + by)
 
     def on_click(self, event: events.Click) -> None:
-        self._choose(event.y)
+        self._choose(self._top + event.y)
 
     def _choose(self, n: int) -> None:
         self.at = max(0, min(n, len(self.labels) - 1))
