@@ -20,6 +20,7 @@ import msgspec
 from .clock import SystemClock
 from .datadir import is_claimed
 from .errors import ConfigError, NotFound, Refused
+from .shape import fields, misfit
 from .store import control, reading
 from .store.connection import Connection, open_reader
 from .store.control import CatalogEntry, Request
@@ -56,13 +57,14 @@ def send(
     makes it idempotent: the same again is no second message.
 
     Raises NotFound for a type that is not known here, ConfigError for what is no JSON object, and
-    Refused if the id was used for other content.
+    Refused if it does not fit the type or if the id was used for other content.
     """
     payload = payload.strip() or b"{}"
-    fields = _object(payload)
+    given = _object(payload)
     with control.client(data) as connection:
         entry = _entry(control.catalog(connection), type_name)
-        body, found_key = _keyed(entry, fields, payload, key)
+        body, found_key = _keyed(entry, given, payload, key)
+        _check_fit(entry, body)
         unique = message_id or uuid.uuid4().hex
         request = Request(
             id=f"send-{unique}",
@@ -160,8 +162,8 @@ def resume(
 
 def trust(data: Path, sender: str, *, who: str | None = None, reason: str) -> list[Request]:
     """Asks every other participant to believe the store that ``sender`` has now."""
+    expect(data, [sender])
     stores = _stores(data)
-    _known(data, stores, sender)
     operation, at = _new_id(), SystemClock().now()
     requests = [
         Request(
@@ -182,7 +184,7 @@ def remove_subscriber(
     data: Path, name: str, publisher: str, *, who: str | None = None, reason: str
 ) -> list[Request]:
     """Asks ``publisher`` to keep its events no longer for ``name``, which is gone for good."""
-    _known(data, _stores(data), publisher)
+    expect(data, [publisher])
     request = Request(
         id=_new_id(),
         at=SystemClock().now(),
@@ -193,6 +195,15 @@ def remove_subscriber(
         reason=_given(reason),
     )
     return _add(data, [request])
+
+
+def expect(data: Path, participants: Sequence[str]) -> None:
+    """Raises NotFound for a participant that is not here: before anybody is asked anything."""
+    known = _stores(data)
+    if not known:
+        raise control.no_data(data)
+    for name in participants:
+        _known(data, known, name)
 
 
 def wait(data: Path, ids: Sequence[str], timeout_s: float) -> list[Request]:
@@ -255,9 +266,8 @@ def _about_letters(
 def _about_participants(
     data: Path, kind: str, participants: Sequence[str], who: str, reason: str
 ) -> list[Request]:
+    expect(data, participants)
     known = _stores(data)
-    for name in participants:
-        _known(data, known, name)
     operation, at = _new_id(), SystemClock().now()
     chosen = list(dict.fromkeys(participants)) or sorted(known)
     requests = [
@@ -364,6 +374,14 @@ def _positioned(err: Exception, payload: bytes) -> str:
     line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
     said = _POSITION.sub("", said).removeprefix("JSON is malformed: ").strip()
     return f"line {line}, column {column}: {said}"
+
+
+def _check_fit(entry: CatalogEntry, body: bytes) -> None:
+    """Also while the daemon is down, so that nothing is queued that it would refuse."""
+    said = misfit(entry.schema, body)
+    if said is not None:
+        takes = ", ".join(f"{name}: {kind}" for name, kind in fields(entry.schema).items())
+        raise Refused(f"{entry.type}: {said}", hint=f"{entry.type} takes {takes}")
 
 
 def _keyed(

@@ -48,11 +48,13 @@ async def serve(
     feed: Path | None,
     until_idle: bool,
     report: Callable[[Progress], None],
+    part: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Runs until idle, a signal, or an error; ``report`` is called a few times a second.
 
-    The first SIGINT or SIGTERM drains, a second SIGINT stops at once; one that comes when all is
-    done is ignored for what is left of the process. Raises OutboxdError.
+    The first SIGINT or SIGTERM drains, a second SIGINT stops at once, right after ``part``, the
+    last words; one that comes when all is done is ignored for what is left of the process. Raises
+    OutboxdError.
     """
     runtime = Runtime(
         registry,
@@ -67,7 +69,7 @@ async def serve(
     try:
         async with anyio.create_task_group() as group:
             work = anyio.CancelScope()
-            await group.start(_watch_signals, runtime, work, settings.drain)
+            await group.start(_watch_signals, runtime, work, settings.drain, part)
             with work:
                 async with runtime:
                     group.start_soon(_keep_reporting, runtime, lines, report)
@@ -91,6 +93,7 @@ async def _watch_signals(
     runtime: Runtime,
     work: anyio.CancelScope,
     drain_s: float,
+    part: Callable[[], None],
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -100,6 +103,7 @@ async def _watch_signals(
             is_stopping = False
             async for number in signals:
                 if is_stopping and number == signal.SIGINT:
+                    part()
                     runtime.abandon()
                 if not is_stopping:
                     is_stopping = True

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from . import streams
 from .groups import LazyGroup
 
 _VERSION = "%(version)s"
@@ -64,4 +65,5 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The entry point of the console script."""
-    cli.main()
+    streams.prepare()
+    cli.main(streams.arguments())

@@ -40,11 +40,17 @@ def report(settings: Settings, out: Output, requests: Sequence[Request]) -> None
         if not out.is_json:
             out.line(f"{request.id}\t{request.state}" if not out.is_tty else _line(request))
         if request.state == "refused":
-            exits.say_error(f"{request.target}: refused", request.result)
+            exits.say_error(_refusal(request), None)
     if any(request.state == "pending" for request in found):
         out.say(pending_text(settings))
     if any(request.state == "refused" for request in found):
         raise exits.Stop(exits.REFUSED)
+
+
+def _refusal(request: Request) -> str:
+    """Why, and of what if that does not say it."""
+    is_said = request.target in request.result
+    return request.result if is_said else f"{request.target}: {request.result or 'refused'}"
 
 
 def pending_text(settings: Settings) -> str:

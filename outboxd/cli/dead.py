@@ -12,7 +12,7 @@ import msgspec
 
 from outboxd import operate
 from outboxd.clock import SystemClock, in_words, seconds, utc
-from outboxd.errors import ConfigError
+from outboxd.errors import ConfigError, Refused
 from outboxd.monitor import Attempt, LetterDetail, LetterGroup, LetterRow, Monitor
 from outboxd.monitor.filtering import LETTER_FIELDS, parse
 from outboxd.settings import Settings
@@ -265,8 +265,16 @@ def _chosen(
         )
     with Monitor(settings.data) as monitor:
         if names:
-            return [monitor.find_letter(name) for name in names][:first]
+            return [_unsettled(monitor, name) for name in names][:first]
         return monitor.letter_numbers(parse(filter_, LETTER_FIELDS))[:first]
+
+
+def _unsettled(monitor: Monitor, name: str) -> Letter:
+    """Raises Refused for a letter with which nothing can be done any more."""
+    letter = monitor.letter(name).letter
+    if letter.state not in ("dead", "replaying"):
+        raise Refused(f"{letter.participant}/d-{letter.n} was {letter.state} already")
+    return letter.participant, letter.n
 
 
 def _dry(out: Output, letters: list[Letter], verb: str) -> None:

@@ -31,6 +31,7 @@ def pause(
       outboxd pause payments --reason "the bank is closed"
       outboxd resume payments
     """
+    operate.expect(settings.data, participants)
     said = reasoned(reason)
     confirmed(f"Pause {', '.join(participants) or 'every participant'}?", yes=yes)
     report(settings, out, operate.pause(settings.data, participants, reason=said))

@@ -108,9 +108,19 @@ def _serve(
 ) -> Summary:
     from outboxd import serving
 
+    def part() -> None:
+        line.end()
+        line.say("stopped at once; what was committed is safe, the rest is done at the next start")
+
     report: Callable[[Progress], None] = line.show
     serve = functools.partial(
-        serving.serve, registry, settings, feed=feed, until_idle=until_idle, report=report
+        serving.serve,
+        registry,
+        settings,
+        feed=feed,
+        until_idle=until_idle,
+        report=report,
+        part=part,
     )
     has_uvloop = importlib.util.find_spec("uvloop") is not None
     try:

@@ -11,6 +11,7 @@ import click
 
 from outboxd import operate
 from outboxd.clock import SystemClock, in_words, utc
+from outboxd.errors import Refused
 from outboxd.monitor import HistoryRow, Monitor, SagaDetail, SagaRow, SagaStep
 from outboxd.monitor.filtering import SAGA_FIELDS, parse, term
 from outboxd.settings import Settings
@@ -123,7 +124,7 @@ def show(settings: Settings, out: Output, saga_id: str) -> None:
 @with_output
 def cancel(settings: Settings, out: Output, saga_id: str, reason: str | None, *, yes: bool) -> None:
     """Cancel a saga: what it did is undone, the last step first."""
-    full = _found(settings, saga_id)
+    full = _open(settings, saga_id)
     said = reasoned(reason)
     confirmed(f"Cancel {full} and undo what it did?", yes=yes)
     report(settings, out, operate.cancel(settings.data, full, reason=said))
@@ -136,7 +137,7 @@ def cancel(settings: Settings, out: Output, saga_id: str, reason: str | None, *,
 @with_output
 def retry(settings: Settings, out: Output, saga_id: str, reason: str | None) -> None:
     """Make a stuck saga's step again, after a fix of its code."""
-    full = _found(settings, saga_id)
+    full = _open(settings, saga_id)
     report(settings, out, operate.retry(settings.data, full, reason=reasoned(reason)))
 
 
@@ -167,7 +168,7 @@ def skip(
     \b
       outboxd saga skip 10431 '{"booking": "c-7"}' --reason 'booked by phone'
     """
-    full = _found(settings, saga_id)
+    full = _open(settings, saga_id)
     said = reasoned(reason)
     confirmed(f"Answer the step that {full} waits for with {value}?", yes=yes)
     asked = operate.skip(settings.data, full, value.encode(), step=step, reason=said)
@@ -200,7 +201,7 @@ def resolve(
       outboxd saga resolve 10431 completed '"shipped"' --reason 'sent by hand'
       outboxd saga resolve 10431 compensated --reason 'refunded at the till'
     """
-    full = _found(settings, saga_id)
+    full = _open(settings, saga_id)
     said = reasoned(reason)
     confirmed(f"End {full} as {state}? Nothing more is done.", yes=yes)
     asked = operate.resolve(settings.data, full, state, result.encode(), reason=said)
@@ -215,7 +216,7 @@ def resolve(
 @with_output
 def kill(settings: Settings, out: Output, saga_id: str, reason: str | None, *, yes: bool) -> None:
     """End a saga as it stands: NOTHING is undone. cancel is what you want, nearly always."""
-    full = _found(settings, saga_id)
+    full = _open(settings, saga_id)
     said = reasoned(reason)
     confirmed(f"Kill {full}? What it did stays done.", yes=yes)
     report(settings, out, operate.kill(settings.data, full, reason=said))
@@ -251,9 +252,13 @@ def page(settings: Settings, out: Output, detail: SagaDetail) -> None:
             out.line(f"  {with_data(command, settings)}")
 
 
-def _found(settings: Settings, saga_id: str) -> str:
+def _open(settings: Settings, saga_id: str) -> str:
+    """The full id; raises Refused for a saga that has ended, for which nothing can be done."""
     with Monitor(settings.data) as monitor:
-        return monitor.find_saga(saga_id)
+        saga = monitor.saga(saga_id).saga
+    if saga.ended_at is not None:
+        raise Refused(f"{saga.id} has ended: {saga.state}")
+    return saga.id
 
 
 def _dates(saga: SagaRow, detail: SagaDetail, now: datetime) -> str:

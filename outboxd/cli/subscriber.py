@@ -50,6 +50,7 @@ def remove(
 
         outboxd subscriber remove reports --from orders --reason "retired in May"
     """
+    operate.expect(settings.data, [publisher])
     said = reasoned(reason)
     confirmed(f"Keep the events of {publisher} no longer for {name}?", yes=yes)
     report(settings, out, operate.remove_subscriber(settings.data, name, publisher, reason=said))

@@ -26,6 +26,7 @@ def trust(settings: Settings, out: Output, sender: str, reason: str | None, *, y
 
         outboxd trust payments --reason "restored the backup of Monday"
     """
+    operate.expect(settings.data, [sender])
     said = reasoned(reason)
     confirmed(f"Believe the store that {sender} has now?", yes=yes)
     report(settings, out, operate.trust(settings.data, sender, reason=said))

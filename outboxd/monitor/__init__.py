@@ -24,6 +24,7 @@ from . import (
     letters,
     logfile,
     messages,
+    nearest,
     overview,
     proof,
     reasons,
@@ -194,8 +195,10 @@ class Monitor:
         """One request; raises NotFound."""
         with self._files.control() as connection:
             found = control.get(connection, request_id)
+            known = [] if found else [r.id for r in control.requests(connection, PAGE)]
         if found is None:
-            raise NotFound(f"there is no operation {request_id}", hint="outboxd op list shows them")
+            hint = nearest.hint(known, request_id, "outboxd op list shows them")
+            raise NotFound(f"there is no operation {request_id}", hint=hint)
         return found
 
     def audit(self) -> list[Violation]:

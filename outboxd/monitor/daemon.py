@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,9 @@ import msgspec
 
 from outboxd.clock import utc
 from outboxd.datadir import STATUS, is_claimed
+
+FULL_BYTES = 256 * 1024
+"""With less room on its disk a database cannot commit."""
 
 SILENT_AFTER_S = 5.0
 """The note is written each second; a loaded machine may skip a few."""
@@ -85,6 +89,11 @@ def read(data: Path, now: float) -> Daemon:
         participants=note.participants,
         problems=note.problems,
     )
+
+
+def is_disk_full(data: Path) -> bool:
+    """The daemon cannot write that it is: the note needs room, too."""
+    return shutil.disk_usage(data).free < FULL_BYTES
 
 
 def _moment(at: float | None) -> datetime | None:

@@ -16,7 +16,7 @@ from outboxd.store.connection import Connection
 from outboxd.store.reading import letters as reading
 from outboxd.store.reading.filters import Term, where
 
-from . import filtering
+from . import filtering, nearest
 from .files import Files
 
 _NAME = re.compile(r"(?:(?P<participant>[^/\s]+)/)?(?:d-)?(?P<n>\d+)")
@@ -178,7 +178,8 @@ def find(files: Files, name: str) -> tuple[str, int]:
     owners = [said["participant"]] if said["participant"] else files.participants()
     found = [owner for owner in owners if _exists(files, owner, n)]
     if not found:
-        raise NotFound(f"there is no dead letter {name}", hint="outboxd dead list shows them")
+        hint = nearest.letter_hint(files, said["participant"], n)
+        raise NotFound(f"there is no dead letter {name}", hint=hint)
     if len(found) > 1:
         names = ", ".join(f"{owner}/d-{n}" for owner in found)
         raise ConfigError(f"several participants have a letter d-{n}", hint=f"say which: {names}")

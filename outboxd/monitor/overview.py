@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
@@ -76,7 +77,7 @@ def overview(files: Files, now: float) -> Overview:
         daemon=alive,
         participants=tuple(participants),
         requests_pending=_pending(files),
-        problems=tuple(_problems(alive, now)),
+        problems=tuple(_problems(files.data, alive, now)),
     )
 
 
@@ -122,10 +123,12 @@ def _pending(files: Files) -> int:
         return amounts.requests_pending(connection)
 
 
-def _problems(alive: Daemon, now: float) -> list[str]:
-    if alive.state == "down":
-        return ["the daemon does not run"]
+def _problems(data: Path, alive: Daemon, now: float) -> list[str]:
     found = list(alive.problems)
+    if daemon.is_disk_full(data):
+        found.insert(0, f"the disk of {data} is full: nothing can be written, and nothing is lost")
+    if alive.state == "down":
+        return ["the daemon does not run", *found]
     if alive.state == "silent" and alive.at is not None:
         age = in_words(now - alive.at.timestamp())
         found.insert(0, f"the daemon (pid {alive.pid}) has said nothing for {age}")

@@ -19,7 +19,7 @@ from outboxd.store.reading import letters as letter_reading
 from outboxd.store.reading import messages
 from outboxd.store.reading.messages import Sent
 
-from . import letters, saga, sagas, whereabouts
+from . import letters, nearest, saga, sagas, whereabouts
 from .files import Files
 from .scene import Scene
 
@@ -150,9 +150,10 @@ def _start_of(pending: list[Request], key: str) -> Request | None:
 def _message(scene: Scene, message_id: str) -> Why:
     found = list(_places(scene, message_id)) or list(_past(scene, message_id))
     if not found:
+        listed = "a handled message leaves no row; see outboxd saga list and outboxd dead list"
         raise NotFound(
             f"nothing here waits under the name {message_id!r}",
-            hint="a handled message leaves no row; see outboxd saga list and outboxd dead list",
+            hint=nearest.saga_hint(scene.files, message_id, listed),
         )
     first = min(found, key=lambda place: _ORDER.index(place.state) if place.state in _ORDER else 99)
     return Why(

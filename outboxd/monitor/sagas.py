@@ -17,7 +17,7 @@ from outboxd.store.reading.filters import Condition, Term, where
 from outboxd.store.reading.messages import Place
 from outboxd.store.reading.sagas import Instance, OpenCall
 
-from . import filtering
+from . import filtering, nearest
 from .files import Files
 from .letters import asked, saga_of
 
@@ -98,7 +98,8 @@ def find(files: Files, text: str) -> str:
     if text in found:
         return text
     if not found:
-        raise NotFound(f"there is no saga {text}", hint="outboxd saga list shows them")
+        hint = nearest.saga_hint(files, text, "outboxd saga list shows them")
+        raise NotFound(f"there is no saga {text}", hint=hint)
     if len(found) > 1:
         raise ConfigError(
             f"several sagas have the key {text}", hint=f"say which: {', '.join(found)}"

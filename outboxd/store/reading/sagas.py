@@ -121,6 +121,13 @@ def rounds(
     return found
 
 
+def latest_names(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """(id, key) of the sagas that were started last (the table's own order)."""
+    return connection.execute(
+        "SELECT id, key FROM outboxd_saga ORDER BY rowid DESC LIMIT ?", (limit,)
+    ).fetchall()
+
+
 def saga_names(connection: Connection, participant: str) -> list[str]:
     """The kinds of sagas that have ever run here: one seek in the key for each."""
     names: list[str] = []
