@@ -28,6 +28,8 @@ GLYPHS = {
     "rejected": ("✗", "yellow"),
     "timed out": ("✗", "yellow"),
     "failed": ("✗", "red"),
+    "late": ("◔", "yellow"),
+    "gone": ("○", "white"),
     "pending": ("◔", "yellow"),
     "applied": ("✓", "green"),
     "refused": ("✗", "red"),

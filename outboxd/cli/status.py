@@ -12,7 +12,7 @@ from outboxd.settings import Settings
 
 from . import exits
 from .options import with_data, with_output, with_settings
-from .output import Column, Output, ago, ahead, colour_of, counted, moment
+from .output import Column, Output, ago, ahead, colour_of, counted, moment, shortened
 
 _STATES = ("stuck", "compensating", "running", "completed", "compensated", "cancelled")
 
@@ -70,6 +70,8 @@ def _page(settings: Settings, out: Output, overview: Overview) -> None:
     out.rows(overview.participants, _columns(overview.at), empty="No participant has any data yet.")
     out.line()
     out.line(f"sagas      {_sagas(out, overview)}")
+    if overview.schedules:
+        _say_schedules(out, overview)
     if overview.requests_pending:
         out.line(f"requests   {counted(overview.requests_pending, 'request')} not applied yet")
     for health in overview.participants:
@@ -111,6 +113,23 @@ def _sagas(out: Output, overview: Overview) -> str:
             colour = colour_of(state) if state in ("stuck", "compensating") else None
             parts.append(out.painted(f"{number:,} {state}", colour))
     return ", ".join(parts) or "none has started"
+
+
+def _say_schedules(out: Output, overview: Overview) -> None:
+    """How many and the next one; then those in trouble, one a line."""
+    plans = [plan for plan in overview.schedules if plan.next_at is not None]
+    first = min(plans, key=lambda plan: plan.next_at or overview.at, default=None)
+    said = f"{len(plans):,}"
+    if first is not None:
+        word = "next" if first.state != "late" else "due was"
+        said += f", {word} {first.participant}.{first.name} {ahead(first.next_at, overview.at)}"
+    out.line(f"schedules  {said}")
+    for plan in overview.schedules:
+        if plan.state in ("late", "retrying", "dead"):
+            what = plan.letter or (plan.state if plan.state == "retrying" else "")
+            why = f"{what}: {plan.error}" if plan.error else ahead(plan.next_at, overview.at)
+            text = shortened(f"{plan.participant}.{plan.name}  {why}", max(40, out.width - 20))
+            out.line(f"           {out.state(plan.state)}  {text}")
 
 
 def _next(overview: Overview) -> list[str]:

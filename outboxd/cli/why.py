@@ -36,6 +36,7 @@ def why(settings: Settings, out: Output, name: str) -> None:
       outboxd why orders/fulfil/10431          or by its id
       outboxd why d-7                          a dead letter
       outboxd why 'orders/fulfil/10431#2'      the message of its second step
+      outboxd why billing.sweep                a schedule
     """
     with Monitor(settings.data) as monitor:
         found = monitor.why(name)
@@ -48,6 +49,8 @@ def why(settings: Settings, out: Output, name: str) -> None:
 def page(settings: Settings, out: Output, found: Why) -> None:
     """The answer for a person."""
     out.line(f"{out.painted(found.id, bold=True)}  {out.state(found.state)}")
+    if found.origin is not None:
+        out.line(wrapped(f"started by {found.origin}", out.width))
     for sentence in found.waits_for or ("for nothing",):
         verb = "waits " if sentence.startswith("for ") else ""
         out.line(wrapped(f"{verb}{sentence}", out.width))

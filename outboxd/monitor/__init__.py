@@ -30,6 +30,7 @@ from . import (
     reasons,
     saga,
     sagas,
+    schedules,
     subscribers,
 )
 from .daemon import Broker as Broker
@@ -62,6 +63,7 @@ from .saga import SagaDetail as SagaDetail
 from .saga import SagaStep as SagaStep
 from .sagas import SagaPage as SagaPage
 from .sagas import SagaRow as SagaRow
+from .schedules import Planned as Planned
 from .subscribers import Subscriber as Subscriber
 
 PAGE = 200
@@ -185,6 +187,10 @@ class Monitor:
     def subscribers(self) -> list[Subscriber]:
         """Who reads the events of a participant here."""
         return subscribers.every(self._files)
+
+    def schedules(self) -> list[Planned]:
+        """What fires by time alone."""
+        return schedules.every(self._files, self._clock.now())
 
     def requests(self, limit: int = PAGE) -> list[Request]:
         """The latest requests of operators and senders, the newest first."""

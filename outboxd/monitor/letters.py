@@ -20,7 +20,10 @@ from . import filtering, nearest
 from .files import Files
 
 _NAME = re.compile(r"(?:(?P<participant>[^/\s]+)/)?(?:d-)?(?P<n>\d+)")
-_CALL = re.compile(r"(?P<saga>[^/]+/[^/]+/.+?)(?:~[0-9a-f]{11})?#(?P<pos>\d+)(?:~undo)?", re.DOTALL)
+_CALL = re.compile(
+    r"(?P<saga>[^/]+/(?!every/)[^/]+/.+?)(?:~[0-9a-f]{11})?#(?P<pos>\d+)(?:~undo)?", re.DOTALL
+)
+"""What a schedule fires has an id of its own kind, and no saga."""
 
 _AT_ONCE = 500
 """Numbers in one question to the database."""

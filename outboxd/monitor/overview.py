@@ -13,9 +13,10 @@ from outboxd.store.connection import Connection
 from outboxd.store.pausing import Pause
 from outboxd.store.reading import amounts
 
-from . import daemon
+from . import daemon, schedules
 from .daemon import Daemon
 from .files import Files
+from .schedules import Planned
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     participants: tuple[Health, ...]
     requests_pending: int
     problems: tuple[str, ...]
+    schedules: tuple[Planned, ...] = ()
 
     @property
     def letters(self) -> int:
@@ -78,6 +80,7 @@ def overview(files: Files, now: float) -> Overview:
         participants=tuple(participants),
         requests_pending=_pending(files),
         problems=tuple(_problems(files.data, alive, now)),
+        schedules=tuple(schedules.every(files, now)),
     )
 
 

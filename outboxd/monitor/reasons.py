@@ -10,16 +10,17 @@ import msgspec
 
 from outboxd.clock import in_words
 from outboxd.errors import NotFound
-from outboxd.message import events_stream, stream_name
+from outboxd.message import decode_envelope, events_stream, stream_name
 from outboxd.store import control, fence, subscriber
 from outboxd.store.connection import Connection
 from outboxd.store.control import Request
 from outboxd.store.inbox import senders
 from outboxd.store.reading import letters as letter_reading
 from outboxd.store.reading import messages
+from outboxd.store.reading import sagas as saga_reading
 from outboxd.store.reading.messages import Sent
 
-from . import letters, nearest, saga, sagas, whereabouts
+from . import letters, nearest, saga, sagas, schedules, whereabouts
 from .files import Files
 from .scene import Scene
 
@@ -28,15 +29,16 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     """``waits_for``: sentences, none for what waits for nothing: for whom, where it is, how long.
 
     ``next``: what happens by itself, and when, or what keeps it from happening; ``moves``: commands
-    that would move it.
+    that would move it; ``origin``: the schedule that set it going, if one did.
     """
 
     id: str
-    kind: Literal["saga", "letter", "message", "operation"]
+    kind: Literal["saga", "letter", "message", "operation", "schedule"]
     state: str
     waits_for: tuple[str, ...]
     moves: tuple[str, ...]
     next: tuple[str, ...] = ()
+    origin: str | None = None
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -68,11 +70,13 @@ def why(files: Files, name: str, now: float) -> Why:
         with suppress(NotFound):  # a bare number may be the key of what is under way, too
             return _letter(files, name, now)
     scene = Scene.of(files, now)
-    return _operation(scene, name) or _message(scene, name)
+    return _operation(scene, name) or _schedule(scene, name) or _message(scene, name)
 
 
 def _saga(files: Files, saga_id: str, now: float) -> Why:
     detail = saga.detail(files, saga_id, now)
+    with files.read(detail.saga.participant) as connection:
+        start = saga_reading.start(connection, saga_id)
     return Why(
         id=saga_id,
         kind="saga",
@@ -80,6 +84,41 @@ def _saga(files: Files, saga_id: str, now: float) -> Why:
         waits_for=detail.waits_for,
         moves=detail.moves,
         next=detail.next,
+        origin=None if start is None else _origin(files, decode_envelope(start).id, now),
+    )
+
+
+def _origin(files: Files, message_id: str, now: float) -> str | None:
+    found = schedules.firing(files, message_id, now)
+    return None if found is None or found.n is None else found.text
+
+
+def _schedule(scene: Scene, name: str) -> Why | None:
+    """A schedule by its name, ticker/every/sweep or ticker.sweep."""
+    participant, dot, short = name.partition(".")
+    full = f"{participant}/every/{short}" if dot else name
+    found = schedules.firing(scene.files, full, scene.now)
+    if found is None or found.n is not None:
+        return None
+    plan = found.schedule
+    then, moves = [], []
+    obstacle = scene.at(plan.participant) if plan.next_at is not None else None
+    if obstacle is not None:
+        then, moves = [obstacle.text], list(obstacle.moves)
+    elif plan.next_at is not None:
+        then = [f"it fires {schedules.when(plan, scene.now)}"]
+    if plan.letter is not None:
+        then.insert(0, f"its last firing that failed is {plan.letter}: {plan.error}")
+        moves.insert(0, f"outboxd why {plan.letter}")
+    elif plan.error is not None:
+        then.insert(0, f"a firing of it is tried again: {plan.error}")
+    return Why(
+        id=f"{plan.participant}/every/{plan.name}",
+        kind="schedule",
+        state=plan.state,
+        waits_for=(f"for its time: {plan.spec}, {schedules.when(plan, scene.now)}",),
+        moves=tuple(moves),
+        next=tuple(then),
     )
 
 
@@ -106,6 +145,7 @@ def _letter(files: Files, name: str, now: float) -> Why:
         waits_for=tuple(waits),
         moves=letters.moves(row),
         next=(then,) if then else (),
+        origin=_origin(files, row.message_id, now),
     )
 
 
@@ -163,6 +203,7 @@ def _message(scene: Scene, message_id: str) -> Why:
         waits_for=tuple(place.waits for place in found if place.waits is not None),
         moves=tuple(dict.fromkeys(move for place in found for move in place.moves)),
         next=tuple(dict.fromkeys(place.next for place in found if place.next)),
+        origin=_origin(scene.files, message_id, scene.now),
     )
 
 
@@ -238,6 +279,9 @@ def _past(scene: Scene, message_id: str) -> Iterable[_Found]:
     for name in scene.files.participants():
         with scene.files.read(name) as connection:
             yield from _done(connection, name, message_id, scene.now)
+    fired = schedules.firing(scene.files, message_id, scene.now)
+    if fired is not None and fired.n is not None and fired.n <= fired.schedule.fired:
+        yield _Found("done", None, "nothing: it fired, and what it asked for is done or under way")
     request = _request(scene.files, message_id)
     started = None
     if request is not None and request.applied_at is not None:

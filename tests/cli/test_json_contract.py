@@ -29,8 +29,8 @@ PROMISED: dict[type[msgspec.Struct], str] = {
     monitor.Attempt: "n at took_s outcome error traceback",
     monitor.MessageRow: ("id type key sender to participant state tries at due_at error saga"),
     monitor.MessageDetail: "id envelope data text",
-    monitor.Why: "id kind state waits_for next moves",
-    monitor.Overview: "data at daemon participants requests_pending problems",
+    monitor.Why: "id kind state waits_for next moves origin",
+    monitor.Overview: "data at daemon participants requests_pending problems schedules",
     monitor.Health: (
         "participant outbox outbox_oldest_at delayed waiting retrying running held letters "
         "letters_oldest_at sagas next_at next_what paused"
