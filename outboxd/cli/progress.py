@@ -29,6 +29,10 @@ PER_S = 5
 RATE_S = 3
 """The rate is that of so many last seconds."""
 
+SHOWN = 5
+QUIET_S = 10.0
+"""Of one kind of warning so many are shown, until there was none of it for so long."""
+
 LOG_BYTES = 5_000_000
 LOG_FILES = 3
 
@@ -93,17 +97,40 @@ class Line:
 
 
 class Talk(logging.Handler):
-    """Log records on stderr, above the progress line."""
+    """Log records on stderr, above the progress line.
 
-    def __init__(self, line: Line) -> None:
+    ``is_whole``: all of them, as they are. Otherwise a flood of one kind of warning is cut short on
+    a terminal: there the line counts, and the log has each of them.
+    """
+
+    def __init__(self, line: Line, log: Path, *, is_whole: bool) -> None:
         super().__init__()
         self._line = line
+        self._log = log
+        self._is_whole = is_whole
+        self._seen: dict[str, tuple[int, float]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._line.around(self.format(record))
+            if self._is_whole or not self._line.is_shown:
+                self._line.around(self.format(record))
+                return
+            kind = record.getMessage().partition(" ")[0]
+            number = self._number(kind) if record.levelno == logging.WARNING else 0
+            if number <= SHOWN:
+                self._line.say(self.format(record))
+            elif number == SHOWN + 1:
+                self._line.say(f"more of {kind} go to {self._log} only")
         except Exception:
             self.handleError(record)
+
+    def _number(self, kind: str) -> int:
+        """Which one of its kind this is, since there was none for a while."""
+        now = time.monotonic()
+        number, at = self._seen.get(kind, (0, now))
+        number = 1 if now - at > QUIET_S else number + 1
+        self._seen[kind] = (number, now)
+        return number
 
 
 class _Short(logging.Formatter):
@@ -134,7 +161,7 @@ def set_up_logging(data: Path, level: str, line: Line, *, verbose: bool) -> None
     logger = logging.getLogger("outboxd")
     logger.setLevel(logging.DEBUG if verbose else level.upper())
     logger.propagate = False
-    talk = Talk(line)
+    talk = Talk(line, data / "log" / "outboxd.log", is_whole=verbose)
     talk.setLevel(logging.DEBUG if verbose else logging.WARNING)
     talk.setFormatter(_Short(has_tracebacks=verbose))
     talk.addFilter(lambda record: verbose or record.name != "outboxd.cli")  # it speaks for itself

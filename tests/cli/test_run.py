@@ -140,6 +140,28 @@ def test_no_colour_in_talk_where_none_is_wanted(
     assert terminal.getvalue() == "warning: broker unreachable\n"
 
 
+def test_a_flood_of_one_kind_of_warning_is_cut_short_on_a_terminal(
+    terminal: Terminal, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("outboxd.cli.progress.time.monotonic", lambda: now)
+    set_up_logging(workplace / "data", "info", Line(terminal), verbose=False)
+    log = logging.getLogger("outboxd")
+    for n in range(200):
+        log.warning("message_died letter=%r", f"d-{n}")
+    log.warning("broker is back")
+    log.error("feed.jsonl:7: unknown type")
+    assert terminal.getvalue().count("message_died letter=") == 5
+    [cut] = [line for line in terminal.getvalue().splitlines() if line.startswith("more of")]
+    assert cut.startswith("more of message_died go to")
+    assert terminal.getvalue().count("broker is back") == 1
+    assert "feed.jsonl:7" in terminal.getvalue()
+    assert (workplace / "data/log/outboxd.log").read_text().count("message_died") == 200
+    now = 200.0
+    log.warning("message_died letter=%r", "d-200")
+    assert "d-200" in terminal.getvalue()
+
+
 def test_a_long_sentence_is_broken_at_words(terminal: Terminal) -> None:
     Line(terminal).say(f"outboxd hosts {', '.join(f'participant-{n}' for n in range(12))}; data")
     lines = terminal.getvalue().splitlines()
