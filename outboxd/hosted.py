@@ -23,7 +23,7 @@ from .quarantine import Quarantine
 from .registry import Registry
 from .relay import Relay
 from .scheduler import Scheduler
-from .store import inbox, journal, meta, outbox, schema
+from .store import inbox, journal, meta, outbox, schema, timers
 from .store.connection import Connection, Database
 from .store.meta import Identity
 from .store.retention import Pruned
@@ -78,9 +78,14 @@ class Hosted:
         )
         schema.migrate_participant(connection, owner.name, scripts)
         self._was_clean = meta.get(connection, "clean") != 0
-        self._alive_at = meta.get(connection, "alive_at") or self._alive_at
+        now = self._clock.now()
+        self._alive_at = meta.get(connection, "alive_at") or now
+        if self._alive_at > now:  # set back while nobody was here: no span gets longer by that
+            timers.shift(connection, now - self._alive_at)
+            meta.put(connection, "alive_at", now)
+            self._alive_at = now
         meta.put(connection, "clean", 0)
-        identity = meta.identity(connection, self._clock.now())
+        identity = meta.identity(connection, now)
         self.delivery.opened(connection, was_clean=self._was_clean)
         return identity
 
@@ -223,6 +228,10 @@ class Hosted:
             return kind is not None and inbox.holds(connection, kind.type_name, key)
 
         return await self.database.read(look)
+
+    async def has_delayed(self) -> bool:
+        """Whether a message waits for its time to set out."""
+        return await self.database.read(outbox.next_due) is not None
 
     async def close_cleanly(self) -> None:
         """After a clean stop nobody is suspect, and the time away is known exactly."""

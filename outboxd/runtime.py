@@ -390,11 +390,17 @@ class Runtime:
         while True:
             commits = sum(store.commits for store in self._stores)
             is_quiet = commits == before and all(h.is_idle for h in self.hosted.values())
-            if is_quiet and not await self.intake.has_requests():
+            if is_quiet and not await self._is_awaited():
                 break
             before = commits
             await anyio.sleep(POLL_S)
         await self._janitor.trim(self._stream)
+
+    async def _is_awaited(self) -> bool:
+        """Whether a request is to be applied, or a delayed message to set out."""
+        if await self.intake.has_requests():
+            return True
+        return any([await hosted.has_delayed() for hosted in self.hosted.values()])
 
     def progress(self) -> Progress:
         """Counts over all participants."""

@@ -170,7 +170,11 @@ class Saga:
         return OneStep(self, Run(fn, args, kwargs))
 
     def send(self, command: Command[Any], *, delay: str | float | None = None) -> Pending[None]:
-        """Sends ``command`` without waiting for an answer."""
+        """Sends ``command`` without waiting for an answer, at once or after ``delay``.
+
+        It is not called back if the saga unwinds meanwhile: what must be is a ``call`` with an
+        ``undo``, after a ``sleep``.
+        """
         return OneStep(self, Send(command, None if delay is None else seconds(delay)))
 
     def publish(self, event: Event) -> Pending[None]:

@@ -88,22 +88,28 @@ def settle(connection: Connection, marks: Sequence[tuple[str, int]]) -> None:
 
 
 def delay(connection: Connection, message_id: str, stream: str, due_at: float, body: bytes) -> None:
+    """Holds a message back until ``due_at``."""
     connection.execute(
-        "INSERT OR IGNORE INTO outboxd_delayed VALUES (?, ?, ?, ?)",
+        "INSERT INTO outboxd_delayed (id, stream, due_at, body) VALUES (?, ?, ?, ?)",
         (message_id, stream, due_at, body),
     )
 
 
 def take_due(connection: Connection, now: float, limit: int) -> list[tuple[str, str, bytes]]:
-    """Removes and returns delayed messages that are due, as (stream, id, body)."""
+    """Removes and returns delayed messages that are due, as (stream, id, body).
+
+    Those of one moment in the order in which they were sent (index outboxd_delayed_due).
+    """
     rows = connection.execute(
-        "SELECT stream, id, body FROM outboxd_delayed WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+        "SELECT n, stream, id, body FROM outboxd_delayed WHERE due_at <= ? "
+        "ORDER BY due_at, n LIMIT ?",
         (now, limit),
     ).fetchall()
-    connection.executemany("DELETE FROM outboxd_delayed WHERE id = ?", [(row[1],) for row in rows])
-    return rows
+    connection.executemany("DELETE FROM outboxd_delayed WHERE n = ?", [row[:1] for row in rows])
+    return [row[1:] for row in rows]
 
 
 def next_due(connection: Connection) -> float | None:
+    """When the next delayed message sets out, if there is one (index outboxd_delayed_due)."""
     due: float | None = connection.execute("SELECT MIN(due_at) FROM outboxd_delayed").fetchone()[0]
     return due

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from outboxd import Saga
-from outboxd.testing import wait_until
-from tests.promises.cast import Cast, Do, Go, hosting, until_step
+from outboxd.testing import FakeClock, wait_until
+from tests.promises.cast import Cast, Do, Go, hosting, log, until_step
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("memory")]
 
@@ -65,6 +65,32 @@ async def test_a_clock_that_is_set_back_takes_the_moment_away(cast: Cast, tmp_pa
         harness.clock.jump(-12 * HOUR)
         harness.advance(HOUR / 2)
         assert await handle.result() == "span"
+
+
+async def test_a_clock_that_is_set_back_while_nobody_is_here_makes_no_span_longer(
+    cast: Cast, tmp_path: Path
+) -> None:
+    @cast.desk.saga
+    async def trip(saga: Saga, go: Go) -> str:
+        await saga.send(Do(id=go.id, step="delayed"), delay="2h")
+        moment = saga.now() + timedelta(hours=1)
+        first, _ = await saga.race(saga.sleep("3h"), saga.until(moment))
+        return ("span", "moment")[first]
+
+    clock = FakeClock()
+    async with hosting(*cast.participants, data=tmp_path, clock=clock) as harness:
+        await harness.start(Go(id="1"))
+    for _ in range(2):  # whoever comes next does not count it again
+        clock.jump(-12 * HOUR)
+        async with hosting(*cast.participants, data=tmp_path, clock=clock) as harness:
+            harness.advance(HOUR / 2)
+    async with hosting(*cast.participants, data=tmp_path, clock=clock) as harness:
+        assert await log(harness, "worker") == []
+        harness.advance(HOUR)
+        await wait_until(lambda: log(harness, "worker"), "what was delayed")
+        harness.advance(HOUR)
+        row = await harness.until_saga("desk/trip/1", "completed")
+        assert row.result == b'"span"'
 
 
 async def test_a_moment_that_has_passed_is_not_waited_for(cast: Cast, tmp_path: Path) -> None:

@@ -151,7 +151,11 @@ def test_delayed_messages_set_out_earliest_first_and_a_bounded_number_at_a_time(
     assert [row[1] for row in outbox.take_due(connection, AT + 9, 2)] == ["late"]
 
 
-def test_a_message_is_delayed_once(connection: Connection) -> None:
+def test_two_delayed_messages_of_one_id_both_set_out_as_they_were_sent(
+    connection: Connection,
+) -> None:
     outbox.delay(connection, "m-1", IN, AT + 10, b"first")
-    outbox.delay(connection, "m-1", IN, AT + 20, b"second")
-    assert outbox.take_due(connection, AT + 99, 9) == [(IN, "m-1", b"first")]
+    outbox.delay(connection, "m-1", IN, AT + 10, b"second")
+    first = outbox.take_due(connection, AT + 99, 1)
+    assert first == [(IN, "m-1", b"first")]
+    assert outbox.take_due(connection, AT + 99, 9) == [(IN, "m-1", b"second")]
