@@ -19,14 +19,13 @@ from .world import HORIZON_S
 RACE_FAULTS = 1
 """Failures beside which several sagas at once are explored in every order."""
 
-RANDOM_RUNS = 1_000_000
-
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How far to go.
 
     faults: at most so many failures in each systematic schedule.
     seed, random_s, first_run: of the random schedules after them: real seconds, and where to go on.
+    random_runs: at most so many of them.
     instances: sagas at once for each example.
     limit_s: real seconds for all of it.
     horizon_s: virtual seconds after which a saga is taken to wait for ever.
@@ -37,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     random_s: float = 5.0
     first_run: int = 0
+    random_runs: int = 1_000_000
     instances: int = 2
     limit_s: float = 600.0
     horizon_s: float = HORIZON_S
@@ -127,7 +127,7 @@ def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) ->
             return found
     everything = [message for crowd in crowds for message in crowd]
     until = time.monotonic() + settings.random_s
-    runs = range(settings.first_run, settings.first_run + RANDOM_RUNS)
+    runs = range(settings.first_run, settings.first_run + settings.random_runs)
     found = explore(
         "all at once, at random", until, lambda e: e.random(everything, settings.seed, runs)
     )

@@ -107,13 +107,14 @@ SAVE_SAGA = Write(
     "UPDATE outboxd_saga SET state = ?, is_forward = ?, step = ?, ending = ?, reason = ?, "
     "stuck = ?, detail = ?, moved_at = ?, ended_at = ?, result = ? WHERE id = ?",
 )
-CLOSE_CALL = Write(2, "DELETE FROM outboxd_call WHERE saga = ? AND pos = ?")
-OPEN_CALL = Write(3, f"INSERT INTO outboxd_call ({_CALL}) VALUES ({_CALL_PLACES})")
+OPEN_CALL = Write(2, f"INSERT INTO outboxd_call ({_CALL}) VALUES ({_CALL_PLACES})")
 SAVE_CALL = Write(
-    4,
+    3,
     "UPDATE outboxd_call SET due_at = ?, sent_at = ?, repeats = ?, key = ?, stuck = ?, detail = ? "
     "WHERE saga = ? AND pos = ?",
 )
+CLOSE_CALL = Write(4, "DELETE FROM outboxd_call WHERE saga = ? AND pos = ?")
+"""After the others: what a saga asks and takes back in one batch must not stay behind."""
 APPEND = Write(5, "INSERT INTO outboxd_journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
 ASK_UNDO = Write(
     6,

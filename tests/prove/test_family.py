@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from outboxd.children import Children
@@ -13,9 +15,9 @@ from tests.prove import family
 PLAN, LATER = family.Plan(id="1"), family.Later(id="1")
 
 
-def proved(start: Message) -> session.Proof:
-    settings = session.Settings(faults=1, random_s=0.0)
-    return session.prove(Registry(family.CAST), [start], settings)
+def proved(start: Message, **settings: Any) -> session.Proof:
+    chosen = session.Settings(**{"faults": 1, "random_runs": 0, **settings})
+    return session.prove(Registry(family.CAST), [start], chosen)
 
 
 @pytest.mark.parametrize("start", [PLAN, LATER], ids=["called", "started"])
@@ -24,6 +26,14 @@ def test_a_child_is_never_left_behind_by_one_failure(start: Message) -> None:
     assert proof.found is None, "\n".join(report.violation(proof.found))
     assert proof.parts[0].tally.is_complete
     assert proof.parts[0].tally.covered > 50
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9])
+@pytest.mark.parametrize("start", [PLAN, LATER], ids=["called", "started"])
+def test_nor_by_several_at_random(start: Message, seed: int) -> None:
+    proof = proved(start, faults=0, random_s=60.0, random_runs=40, seed=seed)
+    assert proof.found is None, "\n".join(report.violation(proof.found))
+    assert proof.parts[-1].tally.random == 40
 
 
 def test_an_undo_that_did_not_wait_for_its_child_would_be_found(

@@ -21,6 +21,7 @@ from tests.promises.cast import (
     Go,
     Unact,
     Undo,
+    envelope,
     hosting,
     log,
     until_step,
@@ -290,6 +291,21 @@ async def test_a_call_that_never_started_its_saga_never_does(
             await handle.result()
         assert await log(harness, "courier") in ([], ["act x", "unact x"])
         assert family.known in ([], [(True, b'"act x"')])
+
+
+async def test_a_child_taken_back_in_the_batch_that_starts_it_waits_for_nothing_more(
+    family: Family, tmp_path: Path
+) -> None:
+    """What stays of a call whose saga has ended would be due again and again, for ever."""
+    family.child()
+    async with family.host(tmp_path) as harness:
+        desk = harness.runtime.hosted["desk"]
+        call = envelope(Go(id="1"), "call", call=1)
+        undo = envelope(Ungo(id="1"), "call~undo", call=1, kind="undo", undoes="call")
+        await desk.committer.commit(lambda cx: desk.delivery.accept(cx, [call, undo]))
+        await harness.until_saga(CHILD, "cancelled")
+        assert await log(harness, "worker") in ([], ["do a", "undo a"])
+        assert await harness.rows("desk", "SELECT * FROM outboxd_call") == []
 
 
 async def test_a_killed_caller_leaves_its_child_and_a_skipped_call_does_not(

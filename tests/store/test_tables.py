@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from outboxd.batch import Batch
 from outboxd.store import (
     applied,
     dead,
@@ -547,3 +548,15 @@ def test_what_runs_for_each_message_reads_by_an_index(connection: Connection, na
     found = plans(connection, [sql for sql in seen if not sql.startswith(("BEGIN", "COMMIT"))])
     scans = [plan for plan in found if plan.startswith("SCAN") and " INDEX " not in plan]
     assert not scans
+
+
+def test_a_call_that_is_asked_and_taken_back_in_one_batch_leaves_no_row(
+    connection: Connection,
+) -> None:
+    batch = Batch(connection, "orders", AT)
+    call = call_row(saga=SAGA, due_at=AT)
+    batch.defer(SAGA, journal.OPEN_CALL, msgspec.structs.astuple(call))
+    batch.defer(SAGA, journal.SAVE_CALL, journal.call_changes(call))
+    batch.defer(SAGA, journal.CLOSE_CALL, (SAGA, call.pos))
+    batch.write_out()
+    assert timers.due(connection, AT, 10, sleeps_only=False) == []
