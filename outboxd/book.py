@@ -86,8 +86,7 @@ class Book:
 
     def reload(self, connection: Connection) -> None:
         """Forgets all and counts anew."""
-        for saga_id in list(self._live):
-            self.forget(saga_id)
+        self.forget_all()
         self.tally = Tally(**journal.counts(connection))
         self._has_forgotten = meta.get(connection, FORGOTTEN) is not None
 
@@ -113,6 +112,11 @@ class Book:
         live = self._live.pop(saga_id, None)
         if live is not None and live.instance is not None:
             live.instance.drop()
+
+    def forget_all(self) -> None:
+        """Drops every saga from memory."""
+        for saga_id in list(self._live):
+            self.forget(saga_id)
 
     def pruned(self, batch: Batch, sagas: list[tuple[str, str]]) -> None:
         """These, of which (id, state) were the last known, are in the database no more."""
@@ -253,6 +257,17 @@ class Book:
 
 def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[JournalRow]) -> Instance:
     """A saga's coroutine from its journal, without effects. Raises CodeChanged if they differ."""
+    instance = unbegun(registry, participant, row)
+    try:
+        catch_up(instance, row.started_at, rows)
+    except BaseException:
+        instance.drop()
+        raise
+    return instance
+
+
+def unbegun(registry: Registry, participant: str, row: SagaRow) -> Instance:
+    """A saga's coroutine before its first step. Raises CodeChanged if its message is another."""
     kind = registry.saga_named(participant, row.name)
     if kind is None:
         raise CodeChanged(0, f"saga {row.name}", "no such saga")
@@ -262,19 +277,18 @@ def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[Journ
     except Undecodable as err:
         recorded = f"start {start.type} {driver.shown(bytes(start.data))}"
         raise CodeChanged(0, recorded, str(err)) from err
-    saga = Saga(row.id, row.key, row.version, kind.spec.receives)
-    instance = Instance(saga, kind.spec.fn, message)
-    try:
-        _replay(instance, row.started_at, rows)
-    except BaseException:
-        instance.drop()
-        raise
-    return instance
+    return Instance(Saga(row.id, row.key, row.version, kind.spec.receives), kind.spec.fn, message)
 
 
-def _replay(instance: Instance, started_at: float, rows: list[JournalRow]) -> None:
+def catch_up(
+    instance: Instance,
+    started_at: float,
+    rows: list[JournalRow],
+    ended: replay.Ended = replay.nothing,
+) -> None:
+    """Runs a coroutine to where its journal ends. Raises CodeChanged if they differ."""
     recorded, begun = _recorded(rows)
-    driver.replay(instance, started_at, recorded, _decoded)
+    driver.replay(instance, started_at, recorded, _decoded, ended)
     for row in begun.values():
         replay.asked_at(instance, row.pos, row.kind, row.name, row.mark)
     if begun and (new := instance.open.keys() - begun.keys()):

@@ -25,7 +25,7 @@ from .letters import Letters
 from .mail import Mail
 from .message import Envelope, checked_size, decode_envelope, decode_message, encode
 from .registry import Handler, Registry, SagaKind
-from .store import fence, inbox, journal, meta, outbox, pausing, retention, schedules, timers
+from .store import fence, inbox, journal, meta, outbox, pausing, retention, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
@@ -459,7 +459,7 @@ class Delivery:
             self.holding.lanes.next_due(),
             timers.next_due(connection),
             outbox.next_due(connection),
-            schedules.next_due(connection),
+            self.firing.next_due(connection),
         )
         return min((at for at in found if at is not None), default=NEVER)
 

@@ -16,7 +16,7 @@ from .store import schedules
 from .store.connection import Connection
 from .store.schedules import Planned
 
-KIND = "every"
+EVERY = "every"
 
 
 class Firing:
@@ -66,9 +66,13 @@ class Firing:
             for number, _ in enumerate(fired, first):
                 tell_self(batch, self._envelope(batch, row.name, number))
 
+    def next_due(self, connection: Connection) -> float | None:
+        """When the next one falls due."""
+        return schedules.next_due(connection)
+
     def plan(self, envelope: Envelope) -> ScheduleSpec | None:
         """What fired, if the code still has it; nobody else can make our schedules fire."""
-        is_own = envelope.kind == KIND and envelope.source == self._name
+        is_own = envelope.kind == EVERY and envelope.source == self._name
         return self._plans.get(envelope.type) if is_own else None
 
     def run(self, batch: Batch, envelope: Envelope, tx: Tx) -> None:
@@ -87,7 +91,7 @@ class Firing:
             source=self._name,
             time=batch.time,
             subject=name,
-            kind=KIND,
+            kind=EVERY,
         )
 
 

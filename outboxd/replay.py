@@ -31,11 +31,19 @@ class Recorded(msgspec.Struct, frozen=True):
     may_have_run: bool = False
 
 
+Ended = Callable[[Step, Recorded], None]
+"""Hears of each step that a replay has ended."""
+
+
+def nothing(step: Step, record: Recorded) -> None: ...
+
+
 def replay(
     instance: Instance,
     started_at: float,
     journal: list[Recorded],
     decode: Callable[[Step, Recorded], Any],
+    ended: Ended = nothing,
 ) -> Moved:
     """Rebuilds ``instance`` from its journal; returns what its code asks for now.
 
@@ -44,13 +52,16 @@ def replay(
     """
     moved = instance.start(started_at)
     for record in journal:
-        moved = feed(instance, record, decode)
+        step = asked_at(instance, record.pos, record.kind, record.name, record.mark)
+        moved = _end(instance, step, record, decode)
+        ended(step, record)
     return moved
 
 
-def feed(instance: Instance, record: Recorded, decode: Callable[[Step, Recorded], Any]) -> Moved:
-    """Ends one step as the journal has it; raises CodeChanged if the code waits for another."""
-    step = asked_at(instance, record.pos, record.kind, record.name, record.mark)
+def _end(
+    instance: Instance, step: Step, record: Recorded, decode: Callable[[Step, Recorded], Any]
+) -> Moved:
+    """Ends one step as the journal has it."""
     pos, at = record.pos, record.at
     if isinstance(record.error, Cancelled):
         return instance.cancel(at, record.error)

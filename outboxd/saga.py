@@ -361,7 +361,7 @@ class Instance:
         self.dropped: tuple[Step, ...] = ()
         self._root: Branch | None = None
         self._leaves: dict[int, Leaf] = {}
-        self._coroutine = fn(saga, message)
+        self.coroutine = fn(saga, message)
 
     @property
     def undos(self) -> list[Undo]:
@@ -375,7 +375,7 @@ class Instance:
 
     def start(self, at: float) -> Moved:
         """Runs the code to its first step; ``at`` is the time (UTC seconds) it sees."""
-        return self._move(at, lambda: self._coroutine.send(None))
+        return self._move(at, lambda: self.coroutine.send(None))
 
     def resume(
         self, at: float, value: Any, *, was_done: bool = True, pos: int | None = None
@@ -386,7 +386,7 @@ class Instance:
         """
         leaf = self._take(pos)
         if leaf is None:
-            return self._move(at, lambda: self._coroutine.send(value))
+            return self._move(at, lambda: self.coroutine.send(value))
         self._keep_undo(leaf.step, is_done=was_done)
         return self._settle(at, leaf, End(value))
 
@@ -396,7 +396,7 @@ class Instance:
         """Ends a step with ``error``; keeps its undo if it may have run."""
         leaf = self._take(pos)
         if leaf is None:
-            return self._move(at, lambda: self._coroutine.throw(error))
+            return self._move(at, lambda: self.coroutine.throw(error))
         if may_have_run:
             self._keep_undo(leaf.step, is_done=False)
         return self._settle(at, leaf, End(error=error))
@@ -404,13 +404,13 @@ class Instance:
     def cancel(self, at: float, error: Cancelled) -> Moved:
         """Ends all that it waits for with ``error``."""
         self._drop(self._root)
-        return self._move(at, lambda: self._coroutine.throw(error))
+        return self._move(at, lambda: self.coroutine.throw(error))
 
     def drop(self) -> None:
         """Closes the coroutine; every step it would still ask for is refused."""
         self.saga._dropped = True
         try:
-            self._coroutine.close()
+            self.coroutine.close()
         except (Exception, _Evicted):
             return  # its finally blocks are no part of the saga: undo is registered
 
@@ -430,8 +430,8 @@ class Instance:
             return Steps()
         value, error = highest.end.value, highest.end.error
         if error is not None:
-            return self._move(at, lambda: self._coroutine.throw(error))
-        return self._move(at, lambda: self._coroutine.send(value))
+            return self._move(at, lambda: self.coroutine.throw(error))
+        return self._move(at, lambda: self.coroutine.send(value))
 
     def _drop(self, branch: Branch | None) -> None:
         """Nobody waits any more for what is still open of ``branch``."""

@@ -121,7 +121,8 @@ def prove(
 
     Runs the plugins' real code in a simulated world: virtual time, databases and broker in memory,
     and at every step whatever may go wrong there: processes killed, messages lost, repeated and
-    late, handlers that fail, operators that cancel. No daemon and no broker are needed.
+    late, handlers that fail, operators that cancel. What participants do every so often happens
+    twice, the first time at any moment. No daemon and no broker are needed.
 
     \b
       outboxd prove

@@ -10,7 +10,7 @@ from outboxd.errors import ConfigError
 from outboxd.message import Message
 from outboxd.registry import Registry
 
-from . import effect as effects
+from . import ways
 from .choices import Kind, Point
 from .script import Answer, Rule, Script
 
@@ -39,7 +39,9 @@ class TypeNames:
         return name
 
     def handled(self, kind: type[Message] | str) -> str:
-        """A message type for which a hosted participant has a handler."""
+        """A message type for which a hosted participant has a handler, or a schedule's name."""
+        if any(kind in plans for plans in self._registry.schedules.values()):
+            return str(kind)
         name = self.known(kind)
         if not any(type_name == name for _, type_name in self._registry.handlers):
             what = "starts a saga, and" if self._starts(name) else "has no handler here:"
@@ -122,15 +124,15 @@ class Outside:
 
     def fails(self, *, times: int = 1) -> None:
         """It fails before it acts."""
-        self._rule("fails", effects.FAILS_BEFORE, times)
+        self._rule("fails", ways.FAILS_BEFORE, times)
 
     def fails_after_acting(self, *, times: int = 1) -> None:
         """It acts, and its answer is lost."""
-        self._rule("fails_after_acting", effects.FAILS_AFTER, times)
+        self._rule("fails_after_acting", ways.FAILS_AFTER, times)
 
     def hangs(self, *, times: int = 1) -> None:
         """It acts, and does not answer before the handler's time is over."""
-        self._rule("hangs", effects.HANGS, times)
+        self._rule("hangs", ways.HANGS, times)
 
     def returns(self, value: Any) -> None:
         """It returns ``value`` from now on, and what was registered as a fake is not called."""

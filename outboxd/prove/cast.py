@@ -11,11 +11,12 @@ from outboxd.clock import utc
 from outboxd.delivery import Delivery
 from outboxd.errors import ConfigError
 from outboxd.message import Envelope, Event, Message, encode_raw, key_of
-from outboxd.participant import Db, HandlerSpec, InvariantSpec
+from outboxd.participant import Db, HandlerSpec, InvariantSpec, ScheduleSpec
 from outboxd.registry import Registry
 from outboxd.store import meta, schema
 from outboxd.store.connection import Connection, open_memory
 
+from . import image
 from .broker import Feed, VirtualClock
 from .node import feeds_of
 
@@ -51,8 +52,14 @@ class Cast:
         for key, handler in list(registry.handlers.items()):
             self._spec_of[key] = handler.spec
             if not handler.is_effect:
-                played = msgspec.structs.replace(handler.spec, fn=self._played(handler.spec))
+                played = msgspec.structs.replace(
+                    handler.spec, fn=self._played(key[0], handler.spec)
+                )
                 registry.handlers[key] = msgspec.structs.replace(handler, spec=played)
+        self._schedules = {name: dict(plans) for name, plans in registry.schedules.items()}
+        for owner, plans in registry.schedules.items():
+            for name, plan in plans.items():
+                plans[name] = msgspec.structs.replace(plan, fn=self._played(owner, plan))
         for name in registry.participants:
             self.connections[name] = self._prepared(name)
         self._subscribe()
@@ -63,13 +70,15 @@ class Cast:
             for name, owner in registry.participants.items()
             for spec in owner.invariants
         ]
-        self.tables = {name: _tables(cx) for name, cx in self.connections.items()}
+        self.images = {name: image.statement(cx) for name, cx in self.connections.items()}
 
     def close(self) -> None:
-        """Closes the databases and gives the handlers back."""
+        """Closes the databases and gives the handlers and schedules back."""
         for key, spec in self._spec_of.items():
             handler = self.registry.handlers[key]
             self.registry.handlers[key] = msgspec.structs.replace(handler, spec=spec)
+        for name, plans in self._schedules.items():
+            self.registry.schedules[name].update(plans)
         for connection in self.connections.values():
             connection.close()
 
@@ -128,12 +137,16 @@ class Cast:
         return connection
 
     def _subscribe(self) -> None:
-        """As ``Hosted.subscribe_locally``: both sides are written before anything starts."""
+        """As ``Hosted.subscribe_locally``: both sides are written before anything starts.
+
+        Schedules begin then, too.
+        """
         clock = VirtualClock(START)
         deliveries = {
             name: Delivery(name, self.registry, clock, lambda: 0.5) for name in self.connections
         }
         for name, connection in self.connections.items():
+            deliveries[name].firing.opened(connection, START)
             publishers = []
             for publisher, since in self.registry.subscriptions(name).items():
                 if publisher not in deliveries:
@@ -146,11 +159,11 @@ class Cast:
             for feed in self.feeds[name]:
                 self.readers[feed.stream].append(feed)
 
-    def _played(self, spec: HandlerSpec) -> Any:
-        def play(tx: Any, message: Any) -> Any:
+    def _played(self, participant: str, spec: HandlerSpec | ScheduleSpec) -> Any:
+        def play(tx: Any, *message: Any) -> Any:
             world = self.world
             assert world is not None
-            return world.handle(tx, lambda: spec.fn(tx, message))
+            return world.nature.handle(participant, lambda: spec.fn(tx, *message))
 
         play.__name__ = spec.fn.__name__
         return play
@@ -159,13 +172,3 @@ class Cast:
 def examples_of(registry: Registry) -> list[Message]:
     """What the hosted participants declare as messages that start their sagas."""
     return [m for owner in registry.participants.values() for m in owner.examples]
-
-
-def _tables(connection: Connection) -> list[str]:
-    """Its tables, whose rows are the state; what only people read of them is left out."""
-    found = connection.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
-        "AND name <> 'outboxd_attempt' "
-        "ORDER BY name"
-    )
-    return [name for (name,) in found.fetchall()]

@@ -17,9 +17,10 @@ from outboxd.message import decode_message
 from outboxd.participant import Context
 from outboxd.plugins import line_of
 
-from . import waiting
+from . import waiting, ways
 from .fakes import Stub, made_up
 from .guard import OutsideTouched, guarded
+from .nature import OutsideFailed
 from .node import said
 from .oracles import Violated
 from .store import Killed
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-FAILS_BEFORE = "the outside fails before it acts"
-FAILS_AFTER = "the outside acts, its answer is lost"
-KILLED = "the process is killed after the outside acted"
-HANGS = "the outside acts and does not answer in time"
-
-WAYS = (FAILS_BEFORE, FAILS_AFTER, KILLED, HANGS)
-
-
-class OutsideFailed(Exception):
-    """What the world outside answers where the schedule says so."""
 
 
 class SimContext(Context):
@@ -170,7 +160,7 @@ class Effect:
         )
         context.effect = self
         try:
-            fails = node.world.before_handler(node, started.envelope)
+            fails = node.world.nature.before_handler(node, started.envelope)
             if fails is not None:
                 raise fails
             message = decode_message(started.envelope, handler.message)
@@ -180,7 +170,7 @@ class Effect:
         except Exception as err:
             if waiting.is_lost(err):
                 raise self._astray(line_of(err), "waits for an event loop") from err
-            node.world.noted(node, started.envelope, err)
+            node.world.nature.noted(node, started.envelope, err)
             await steps.failed(err)
             return
         await steps.finished(value)
@@ -227,21 +217,21 @@ class _Outside:
         effect = self._effect
         world, envelope = effect.node.world, effect.started.envelope
         await pause()
-        fate = world.at_outside(effect, name)
-        if fate == FAILS_BEFORE:
+        fate = world.nature.at_outside(effect, name)
+        if fate == ways.FAILS_BEFORE:
             raise OutsideFailed(f"simulated: {name} failed before it acted")
         key = effect.call[1] if effect.call is not None else None
-        value = world.answer(effect, name)
+        value = world.nature.answer(effect, name)
         if value is UNSET and call is not None:
             value = await call()
         elif value is UNSET:
             value = made_up(wanted, f"{name}-{key or envelope.id}")
         world.acted(effect, name, key)
-        if fate == KILLED:
+        if fate == ways.KILLED_ACTING:
             raise Killed
-        if fate == FAILS_AFTER:
+        if fate == ways.FAILS_AFTER:
             raise OutsideFailed(f"simulated: {name} acted, its answer was lost")
-        if fate == HANGS:
+        if fate == ways.HANGS:
             effect.is_ready = False
         await pause()
         return value

@@ -30,7 +30,7 @@ _NODE = (
     "doing",
 )
 _MEMORY = ("delivery", "committer", "relay", "consumers")
-_WORLD = ("hurt", "poisoned", "replayed", "owed", "sent", "away", "steps", "_starts")
+_WORLD = ("hurt", "poisoned", "replayed", "owed", "sent", "away", "steps", "starts")
 _BROKER = ("serial", "_logs", "_accepted", "_markers")
 
 

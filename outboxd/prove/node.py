@@ -21,9 +21,11 @@ from outboxd.store import meta
 from outboxd.store.connection import Connection
 from outboxd.store.control import Request
 from outboxd.store.inbox import Held
+from outboxd.tx import Step as StepOf
 from outboxd.tx import Tx
 
 from .broker import Feed
+from .firings import SimFiring
 from .store import MemoryDatabase
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class SimDelivery(Delivery):
         super().done(batch, held)
         self.node.ended.append(held.id)
 
+    def tx(self, batch: Batch, envelope: Envelope, attempt: int, step: StepOf | None) -> Tx:
+        self.node.handles = envelope
+        return super().tx(batch, envelope, attempt, step)
+
     def lose_memory(self) -> None:
         """It is made anew from the database before the next batch."""
         self._is_stale = True
@@ -75,12 +81,14 @@ class Node:
         self.is_behind = False
         self.to_heal: list[Consumer] = []
         self.has_fake = world.cast.registry.participants[name].faked is not None
+        self.has_schedules = bool(world.cast.registry.schedules.get(name))
         self.has_sagas = any(owner == name for owner, _ in world.cast.registry.sagas)
         self.effects: list[Effect] = []
         self.ran: dict[str, Envelope] = {}
         self.ended: list[str] = []
         self.doing = ""
         self.cause: Envelope | None = None
+        self.handles: Envelope | None = None
         self._image = (-1, 0)
 
     # Its life.
@@ -99,6 +107,8 @@ class Node:
             rollbacks=lambda: self.database.rollbacks,
         )
         self.delivery.node = self
+        registry = world.cast.registry
+        self.delivery.firing = SimFiring(self.name, registry, world.most_firings)
         committer = Committer(self.name, self.database)  # type: ignore[arg-type]  # same face
         self.committer = committer
         self.relay = Relay(self.delivery, committer, world.broker, world.clock)
@@ -180,8 +190,7 @@ class Node:
         self.rolled_back()
         self._image = (-1, 0)
         if self.is_up:
-            for saga_id in list(self.delivery.conductor.book._live):
-                self.delivery.conductor.book.forget(saga_id)
+            self.delivery.conductor.book.forget_all()
         self.is_up = False
 
     # What it does.
@@ -237,6 +246,12 @@ class Node:
         if sleeps_only:
             self.due_at = max(self.due_at, self.world.clock.at + 0.05)
 
+    def fire(self, schedule: str) -> None:
+        """A schedule's first firing comes now, not later."""
+        sql = "UPDATE outboxd_schedule SET due_at = ? WHERE name = ?"
+        self.connection.execute(sql, (self.world.clock.at, schedule))
+        self.fall_due()
+
     def examine_suspect(self) -> None:
         """After a kill: one suspect, its attempt committed before it runs."""
         self.does("examines a suspect")
@@ -263,7 +278,7 @@ class Node:
         self.due_at = min(self.due_at, outcome.wake_at)
         self.has_suspects = outcome.has_suspects
         self.is_unpublished = self.is_unpublished or bool(outcome.rows)
-        self.world.heard(self, outcome)
+        self.world.nature.heard(self, outcome)
         for started in outcome.started:
             self.world.begin(self, started)
 
@@ -276,10 +291,10 @@ class Node:
     # What MemoryDatabase asks.
 
     def before_commit(self) -> str | None:
-        return self.world.before_commit(self)
+        return self.world.nature.before_commit(self)
 
     def after_commit(self) -> None:
-        self.world.committed(self)
+        self.world.oracles.committed(self)
 
     def rolled_back(self) -> None:
         self.ended.clear()
@@ -294,6 +309,21 @@ class Node:
     def numbers(self) -> tuple[tuple[int, int], ...]:
         """How far its streams are held and published."""
         return tuple((p.accepted, p.published) for p in self.relay.progress.values())
+
+    @property
+    def fires_at(self) -> float:
+        """When the next of its schedules falls due, also before its first start."""
+        if not self.has_schedules:
+            return NEVER
+        due: float | None = self.rows("SELECT MIN(due_at) FROM outboxd_schedule")[0][0]
+        return NEVER if due is None else due
+
+    def unfired(self) -> list[str]:
+        """Its schedules that have not fired yet, and may do so at any moment."""
+        if not self.has_schedules or self.world.most_firings is None:
+            return []
+        sql = "SELECT name FROM outboxd_schedule WHERE fired = 0 AND due_at > ?"
+        return [name for (name,) in self.rows(sql, self.world.clock.at)]
 
     def looks_at(self) -> float:
         """When its relay finds that the end of a stream was lost, or deletes what is settled."""
@@ -314,12 +344,11 @@ class Node:
     def rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, args).fetchall()
 
-    def image(self, tables: list[str]) -> int:
+    def image(self, of_all: str) -> int:
         """A number for all of its rows, worked out again only after a change."""
         changes = self.connection.total_changes
         if self._image[0] != changes:
-            rows = [tuple(self.rows(f"SELECT * FROM {table}")) for table in tables]
-            self._image = (changes, hash(tuple(rows)))
+            self._image = (changes, hash(self.rows(of_all)[0]))
         return self._image[1]
 
 
@@ -337,7 +366,7 @@ class SimSteps(Steps):
         def work(tx: Tx) -> Any:
             value = fn(tx)
             node.ran[envelope.id] = envelope
-            node.world.returned(envelope, value)
+            node.world.nature.returned(envelope, value)
             return value
 
         node.does(f"commits what {said(envelope)} learned", envelope)
@@ -355,6 +384,8 @@ def said(envelope: Envelope) -> str:
             return f"the answer {envelope.outcome!r} to {envelope.type}"
         case "undo":
             return f"{envelope.type} (undo of {envelope.undoes})"
+        case "every":
+            return f"the schedule {envelope.type}"
         case "close":
             return f"the closing of {envelope.undoes}"
         case _:

@@ -209,6 +209,7 @@ class Oracles:
         self._nothing_left()
         self._conserved()
         self._all_taken()
+        self._all_fired()
         for node in self._world.nodes.values():
             for saga in node.rows("SELECT id, name, state FROM outboxd_saga"):
                 self._undone_rightly(node, *saga)
@@ -278,6 +279,17 @@ class Oracles:
         ]
         if found:
             raise Violated("what was put into a stream was never taken", found)
+
+    def _all_fired(self) -> None:
+        """What a schedule counts as fired was carried out, unless an operator discarded it."""
+        for node in self._world.nodes.values():
+            for name, fired in node.rows("SELECT name, fired FROM outboxd_schedule"):
+                for number in range(1, fired + 1):
+                    message_id = f"{node.name}/every/{name}#{number}"
+                    if (node.name, message_id) not in self._handled and not node.rows(
+                        "SELECT 1 FROM outboxd_dead WHERE id = ?", message_id
+                    ):
+                        raise Violated("a schedule fired, and nothing came of it", [message_id])
 
     def _told_rightly(self, node: Node, saga_id: str) -> None:
         """What the journal of a saga shows."""

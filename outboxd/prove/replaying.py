@@ -8,10 +8,8 @@ import msgspec
 
 from outboxd import asking, book
 from outboxd.errors import CodeChanged, OutboxdError
-from outboxd.message import decode_envelope, decode_message
 from outboxd.registry import Registry
-from outboxd.replay import feed
-from outboxd.saga import Call, Instance, Saga, Start, Step, check
+from outboxd.saga import Call, Recorded, Start, Step
 from outboxd.store import journal
 
 from .waiting import waits_at
@@ -38,32 +36,24 @@ class MadeCall(msgspec.Struct, frozen=True):
 def calls_of(node: Node, registry: Registry, saga_id: str) -> list[MadeCall]:
     """Raises CodeChanged, with the line as a note, where the code asks for something else."""
     row = journal.get_saga(node.connection, saga_id)
-    kind = None if row is None else registry.saga_named(node.name, row.name)
-    if row is None or kind is None:
+    if row is None or registry.saga_named(node.name, row.name) is None:
         return []
-    message = decode_message(decode_envelope(row.start), kind.message)
-    saga = Saga(row.id, row.key, row.version, kind.spec.receives)
-    instance = Instance(saga, kind.spec.fn, message)
-    recorded, begun = book._recorded(journal.rows(node.connection, saga_id))
+    instance = book.unbegun(registry, node.name, row)
     found: list[MadeCall] = []
+
+    def ended(step: Step, record: Recorded) -> None:
+        if isinstance(step.action, (Call, Start)):
+            found.append(_made(step, step.action, row, record.error))
+        found.extend(
+            _made(dropped, dropped.action, row, Dropped())
+            for dropped in instance.dropped
+            if dropped is not step and isinstance(dropped.action, Call)
+        )
+
     try:
-        instance.start(row.started_at)
-        for record in recorded:
-            step = instance.open.get(record.pos)
-            feed(instance, record, book._decoded)
-            if step is not None and isinstance(step.action, (Call, Start)):
-                found.append(_made(step, step.action, row, record.error))
-            found += [
-                _made(dropped, dropped.action, row, Dropped())
-                for dropped in instance.dropped
-                if dropped is not step and isinstance(dropped.action, Call)
-            ]
-        for open_ in begun.values():
-            asked = instance.open.get(open_.pos)
-            if asked is not None:
-                check(asked, open_.pos, open_.kind, open_.name, open_.mark)
+        book.catch_up(instance, row.started_at, journal.rows(node.connection, saga_id), ended)
     except CodeChanged as err:
-        err.add_note(waits_at(instance._coroutine))
+        err.add_note(waits_at(instance.coroutine))
         raise
     except OutboxdError:
         pass

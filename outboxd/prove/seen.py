@@ -93,7 +93,7 @@ class Seen(Generic[R]):
         if self._kind is None:
             if self.state != "handled":
                 raise AssertionError(f"{self._type} {self.id} is {self.state}: {self.reason}")
-            value: R = self._stage.values[self.id]
+            value: R = self._stage.scripted.values[self.id]
             return value
         row = self._row()
         if row.state != "completed" or row.result is None:
@@ -105,7 +105,7 @@ class Seen(Generic[R]):
     def reason(self) -> str | None:
         """Why it came to nothing, or why a saga is stuck; None if that is not so."""
         if self._kind is None:
-            return self._stage.refusals.get(self.id) or self._error()
+            return self._stage.scripted.refusals.get(self.id) or self._error()
         row = self._row()
         return row.detail if row.state == "stuck" else row.reason
 
@@ -169,7 +169,7 @@ class Seen(Generic[R]):
             "SELECT 1 FROM outboxd_dead WHERE id = ? AND state IN ('dead', 'discarded')", self.id
         ):
             return "dead"
-        return "rejected" if self.id in self._stage.refusals else "waiting"
+        return "rejected" if self.id in self._stage.scripted.refusals else "waiting"
 
     def _error(self) -> str | None:
         rows = self._node().rows(

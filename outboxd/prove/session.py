@@ -75,13 +75,15 @@ def prove(
     3. Each start alone, every schedule with at most ``faults`` failures.
     4. All of them together, in random schedules.
 
+    What participants do every so often fires twice in each, the first time at any moment.
+
     Raises ConfigError if there is nothing to start.
     """
     settings = settings or Settings()
     messages = list(starts) or examples_of(registry)
-    if not messages:
+    if not messages and not registry.schedules:
         raise ConfigError(
-            "there is no message to start a saga with",
+            "there is no message to start a saga with, and no schedule",
             hint="call `participant.example(PlaceOrder(…))` in the plugin, or give --start",
         )
     began = time.monotonic()
@@ -114,12 +116,12 @@ def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) ->
     """Few failures first, also where several sagas meet; then the many schedules with more."""
     few = min(RACE_FAULTS, settings.faults)
     crowds = [[copied(m, n) for n in range(settings.instances)] for m in messages]
-    plan = [([message], few) for message in messages]
+    alone = [[message] for message in messages] or [[]]
+    plan = [(starts, few) for starts in alone]
     plan += [(crowd, few) for crowd in crowds if len(crowd) > 1]
-    plan += [([message], settings.faults) for message in messages if settings.faults > few]
+    plan += [(starts, settings.faults) for starts in alone if settings.faults > few]
     for starts, faults in plan:
-        name = type(starts[0]).__name__
-        what = name if len(starts) == 1 else f"{len(starts)} of {name} at once"
+        what = _named(starts)
         found: Found | None = explore(
             what, float("inf"), lambda e, s=starts, f=faults: e.systematic(s, f)
         )
@@ -132,6 +134,13 @@ def _all_parts(messages: Sequence[Message], settings: Settings, explore: Any) ->
         "all at once, at random", until, lambda e: e.random(everything, settings.seed, runs)
     )
     return found
+
+
+def _named(starts: Sequence[Message]) -> str:
+    if not starts:
+        return "what comes every so often"
+    name = type(starts[0]).__name__
+    return name if len(starts) == 1 else f"{len(starts)} of {name} at once"
 
 
 def copied(message: Message, number: int) -> Message:

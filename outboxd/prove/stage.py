@@ -22,6 +22,7 @@ from . import replaying
 from .broker import SimStream
 from .cast import Cast, Check
 from .effect import Effect
+from .nature import Nature
 from .node import Node, said
 from .operator import PATIENCE, Operator
 from .oracles import Oracles, Violated, not_the_same
@@ -99,9 +100,7 @@ class Assistant(Operator):
             except CodeChanged as err:
                 raise not_the_same(saga_id, err) from err
         if self._evicts and node.is_up:
-            book = node.delivery.conductor.book
-            for saga_id in list(book._live):
-                book.forget(saga_id)
+            node.delivery.conductor.book.forget_all()
 
     def ask(self, node: Node, kind: str, target: str = "", args: Any = None) -> None:
         """An operator's request. Raises Refused."""
@@ -144,33 +143,14 @@ class Assistant(Operator):
         return count <= PATIENCE
 
 
-class Stage(World):
+class Scripted(Nature):
     """``values`` and ``refusals``: what the handler of each message returned, or why it said no."""
 
-    most_steps = 30_000
-
-    def __init__(self, cast: Cast, *, replays: bool, present: Set[str]) -> None:
-        self.script = Script()
-        super().__init__(cast, (), self.script, horizon_s=HORIZON_S)
-        self.recorder = self.broker = Recorder(self.clock)
-        self.watching = self.oracles = Watching(self, present)
-        self.assistant = self.operator = Assistant(self, replays)
+    def __init__(self, world: Stage) -> None:
+        super().__init__(world)
         self.values: dict[str, Any] = {}
         self.refusals: dict[str, str] = {}
-
-    def node(self, name: str) -> Node:
-        """A participant. Raises AssertionError once the simulation has ended."""
-        self.must_be_on()
-        return self.nodes[name]
-
-    def must_be_on(self) -> None:
-        """Raises AssertionError once the simulation has ended."""
-        if self.cast.world is not self:
-            raise AssertionError("the simulation has ended: ask within its with block")
-
-    def start(self, participant: str, envelope: Envelope) -> None:
-        """A message from outside, taken as soon as things go on."""
-        self._starts.append((participant, envelope))
+        self._stage = world
 
     def may_refuse(self, envelope: Envelope) -> bool:
         return envelope.kind == "command"
@@ -183,19 +163,19 @@ class Stage(World):
         return self._error() or super().failure()
 
     def away_until(self) -> tuple[float, str]:
-        rule = self.script.last
+        rule = self._stage.script.last
         span_s = 0.0 if rule is None else rule.span_s
-        return self.clock.at + span_s, f"its reader is away for {in_words(span_s)}"
+        return self._stage.clock.at + span_s, f"its reader is away for {in_words(span_s)}"
 
     def answer(self, effect: Effect, name: str) -> Any:
-        found = self.script.answer(effect.node.name, name)
+        found = self._stage.script.answer(effect.node.name, name)
         if found is None:
             return UNSET
         if found.error is None:
             return found.value
         envelope = effect.started.envelope
-        self.hurt.add(envelope.id)
-        self.tell(effect.node.name, f"{name!r} for {said(envelope)}: {found.error!r}", True)
+        self._stage.hurt.add(envelope.id)
+        self._stage.tell(effect.node.name, f"{name!r} for {said(envelope)}: {found.error!r}", True)
         raise found.error
 
     def returned(self, envelope: Envelope, value: Any) -> None:
@@ -218,7 +198,36 @@ class Stage(World):
                 raise Violated(f"a saga of {node.name} fails: {facts['error']}", _trace(node))
 
     def _error(self) -> Exception | None:
-        return None if self.script.last is None else self.script.last.error
+        return None if self._stage.script.last is None else self._stage.script.last.error
+
+
+class Stage(World):
+    """A world that goes on when the test says so."""
+
+    most_steps = 30_000
+    most_firings = None
+
+    def __init__(self, cast: Cast, *, replays: bool, present: Set[str]) -> None:
+        self.script = Script()
+        super().__init__(cast, (), self.script, horizon_s=HORIZON_S)
+        self.recorder = self.broker = Recorder(self.clock)
+        self.watching = self.oracles = Watching(self, present)
+        self.assistant = self.operator = Assistant(self, replays)
+        self.scripted = self.nature = Scripted(self)
+
+    def node(self, name: str) -> Node:
+        """A participant. Raises AssertionError once the simulation has ended."""
+        self.must_be_on()
+        return self.nodes[name]
+
+    def must_be_on(self) -> None:
+        """Raises AssertionError once the simulation has ended."""
+        if self.cast.world is not self:
+            raise AssertionError("the simulation has ended: ask within its with block")
+
+    def start(self, participant: str, envelope: Envelope) -> None:
+        """A message from outside, taken as soon as things go on."""
+        self.starts.append((participant, envelope))
 
 
 def _trace(node: Node) -> list[str]:

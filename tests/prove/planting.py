@@ -39,6 +39,8 @@ def _corrected(planted: Participant, right: dict[Any, Any]) -> Participant:
         other.handlers.append(msgspec.structs.replace(spec, fn=fn, is_effect=is_effect))
     for saga in planted.sagas:
         other.sagas.append(msgspec.structs.replace(saga, fn=right.get(saga.fn, saga.fn)))
+    for plan in planted.schedules:
+        other.schedules.append(msgspec.structs.replace(plan, fn=right.get(plan.fn, plan.fn)))
     other.invariants, other.examples = planted.invariants, planted.examples
     other.faked = planted.faked
     return other

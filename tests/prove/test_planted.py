@@ -39,6 +39,11 @@ PLANTED = {
     "released_key": ("every account has its first deposit", "fails until somebody fixes it"),
     "retry_loop": ("charged at most once", "order o-1 was charged 2 times", "is away until"),
     "sleeps_for_years": ("nothing would happen before 3650 days", "is running at sleep"),
+    "swept_hold": (
+        "every ticket has its seat",
+        "hall fires its schedule sweep",
+        "runs the schedule",
+    ),
     "timeout_as_failure": ("charged at one bank only", "charged at both banks", "is away until"),
     "told_twice": ("an order is one parcel", "reads Pack o-1", "reads Paid o-1"),
     "two_streams": ("every user is welcomed", "reads Welcome ada", "reads SignedUp ada"),
