@@ -130,7 +130,7 @@ class Monitor:
 
     def letter_groups(self, terms: Sequence[Term] | str = ()) -> list[LetterGroup]:
         """The letters that wait for a person, by handler and error."""
-        return letters.groups(self._files, _letter_terms(terms))
+        return letters.groups(self._files, _letter_terms(terms), self._clock.now())
 
     def letter(self, name: str) -> LetterDetail:
         """All about one letter, called d-7 or payments/d-7; raises NotFound."""

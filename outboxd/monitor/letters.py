@@ -28,6 +28,9 @@ _CALL = re.compile(
 _AT_ONCE = 500
 """Numbers in one question to the database."""
 
+TREND_S = 24 * 3600.0
+SPANS = 12
+
 _OPERATIONS = {"dead.replay": "replayed", "dead.discard": "discarded"}
 
 
@@ -104,7 +107,9 @@ class LetterPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LetterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Letters with one cause: handler and type of error; ``error`` is one of their texts."""
+    """Letters with one cause: handler and type of error; ``error`` is one of their texts;
+    ``trend``: how many of them died in each twelfth of the last 24 hours, the oldest first.
+    """
 
     participant: str
     handler: str
@@ -115,6 +120,7 @@ class LetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime
     failed: int
     replays: int
+    trend: tuple[int, ...] = ()
 
 
 def asked(files: Files, terms: Sequence[Term]) -> list[str]:
@@ -138,13 +144,23 @@ def page(files: Files, terms: Sequence[Term], limit: int) -> LetterPage:
     return LetterPage(rows=tuple(_row(n, row, latest) for n, row in found[:limit]), live=live)
 
 
-def groups(files: Files, terms: Sequence[Term]) -> list[LetterGroup]:
+def groups(files: Files, terms: Sequence[Term], now: float) -> list[LetterGroup]:
     """Letters that wait for a person, by cause; the largest group first."""
     found: list[LetterGroup] = []
+    since = now - TREND_S
     for name in asked(files, terms):
         with files.read(name) as connection:
             condition = where(filtering.without(terms, "participant"), reading.LETTER_COLUMNS)
-            found += [_group(name, row) for row in reading.groups(connection, condition)]
+            trends: dict[tuple[str, str], list[int]] = {}
+            for handler, error_type, span, n in reading.deaths(
+                connection, condition, since, TREND_S / SPANS
+            ):
+                trend = trends.setdefault((handler, error_type), [0] * SPANS)
+                trend[min(span, SPANS - 1)] += n
+            found += [
+                _group(name, row, trends.get((row.handler, row.error_type), [0] * SPANS))
+                for row in reading.groups(connection, condition)
+            ]
     return sorted(found, key=lambda group: -group.letters)
 
 
@@ -279,7 +295,7 @@ def _row(participant: str, row: reading.Listed, latest: dict[str, int]) -> Lette
     )
 
 
-def _group(participant: str, row: reading.Group) -> LetterGroup:
+def _group(participant: str, row: reading.Group, trend: Sequence[int]) -> LetterGroup:
     return LetterGroup(
         participant=participant,
         handler=row.handler,
@@ -290,6 +306,7 @@ def _group(participant: str, row: reading.Group) -> LetterGroup:
         last_at=utc(row.last_at),
         failed=row.failed,
         replays=row.replays,
+        trend=tuple(trend),
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from outboxd.errors import NotFound
 from outboxd.monitor import Monitor
+from outboxd.store.control import Request
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +33,13 @@ def progress(monitor: Monitor, operation: Operation) -> Progress:
             requests.append(monitor.request(request_id))
         except NotFound:  # settled long ago and forgotten
             continue
+    if any(request.state == "pending" for request in requests):
+        return _pending(monitor, operation, requests)
     refused = [request for request in requests if request.state == "refused"]
     if refused:
-        text = f"✗ {operation.what}: refused: {refused[0].result}"
+        some = "" if len(requests) == 1 else f"{len(refused):,} of {len(requests):,} "
+        text = f"✗ {operation.what}: {some}refused: {refused[0].result}"
         return Progress(text=text, tone="bad", is_over=True)
-    if any(request.state == "pending" for request in requests):
-        return _pending(monitor, operation, len(requests))
     if operation.letters:
         return _letters(monitor, operation)
     said = requests[0].result if requests else ""
@@ -45,11 +47,12 @@ def progress(monitor: Monitor, operation: Operation) -> Progress:
     return Progress(text=f"✓ {operation.what}: done{more}", tone="good", is_over=True)
 
 
-def _pending(monitor: Monitor, operation: Operation, requests: int) -> Progress:
+def _pending(monitor: Monitor, operation: Operation, requests: list[Request]) -> Progress:
     if monitor.daemon().state == "down":
         text = f"◔ {operation.what}: queued; it is applied as soon as outboxd runs here"
         return Progress(text=text, tone="warn", is_over=True)
-    more = f" ({requests} parts)" if requests > 1 else ""
+    done = sum(request.state != "pending" for request in requests)
+    more = f", {done:,} of {len(requests):,} done" if len(requests) > 1 else ""
     return Progress(text=f"⟳ {operation.what}: asked for{more}", tone="live", is_over=False)
 
 

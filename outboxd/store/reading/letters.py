@@ -139,6 +139,21 @@ def groups(connection: Connection, condition: Condition) -> list[Group]:
     return [Group(*row) for row in found.fetchall()]
 
 
+def deaths(
+    connection: Connection, condition: Condition, since: float, span_s: float
+) -> list[tuple[str, str, int, int]]:
+    """(handler, type of error, which span since then, letters in it) of the live letters that
+    match (index outboxd_dead_open).
+    """
+    sql, args = condition
+    found = connection.execute(
+        "SELECT handler, error_type, CAST((at - ?) / ? AS INTEGER), COUNT(*) FROM outboxd_dead "
+        f"WHERE {_LIVE} AND at >= ? AND {sql} GROUP BY 1, 2, 3",
+        (since, span_s, since, *args),
+    )
+    return found.fetchall()
+
+
 def attempts(connection: Connection, message_id: str) -> list[Tried]:
     """The failed attempts of a message (primary key range)."""
     found = connection.execute(

@@ -24,7 +24,7 @@ _RETRY = "outboxd saga retry "
 def retry(page: Page, detail: SagaDetail) -> None:
     """Moves a stuck saga: its letter is replayed, or its code runs again. Safe to repeat."""
     saga = detail.saga
-    letter = next((m.removeprefix(_REPLAY) for m in detail.moves if m.startswith(_REPLAY)), None)
+    letter = letter_of(detail)
     if letter is not None:
         what = f"replay of {letter}, which holds {saga.key}"
         page.run_worker(_replay_named(page, letter, what), group="acting")
@@ -34,6 +34,12 @@ def retry(page: Page, detail: SagaDetail) -> None:
         page.dash.say(f"○ {saga.key} is {saga.state}: there is nothing to retry", "dim")
     else:
         page.dash.say(f"○ {saga.key} is {saga.state}: it goes on by itself", "dim")
+
+
+def letter_of(detail: SagaDetail) -> str | None:
+    """The dead letter that holds a saga."""
+    moves = (move for move in detail.moves if move.startswith(_REPLAY))
+    return next((move.removeprefix(_REPLAY) for move in moves), None)
 
 
 def _retry_code(page: Page, saga: SagaRow) -> None:

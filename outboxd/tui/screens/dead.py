@@ -14,7 +14,7 @@ from outboxd.errors import OutboxdError
 from outboxd.monitor import LETTER_FIELDS, PAGE, LetterDetail, LetterGroup, LetterRow, Monitor
 from outboxd.monitor.filtering import parse, term
 from outboxd.store.reading.filters import Term
-from outboxd.tui.text import glyph_of, since, tone_of
+from outboxd.tui.text import glyph_of, since, spark, tone_of
 from outboxd.tui.widgets.lines import Pane, Part, Rule
 from outboxd.tui.widgets.rows import Col, Line, Rows
 
@@ -26,22 +26,23 @@ from .page import Page
 GROUPS = (
     Col(title="HANDLER", width=22, flex=1),
     Col(title="ERROR", width=24, flex=3),
-    Col(title="N", width=5, align=">"),
+    Col(title="N", width=6, align=">", sort="largest"),
     Col(title="FIRST", width=5, align=">", drops=2),
-    Col(title="LAST", width=5, align=">"),
+    Col(title="LAST", width=5, align=">", sort="latest"),
     Col(title="FAILED×", width=7, align=">", drops=1),
     Col(title="REPLAYED", width=8, align=">", drops=3),
+    Col(title="TREND 24h", width=12, drops=4),
 )
 
 LETTERS = (
     Col(title="ID", width=8, flex=1),
     Col(title="STATE", width=11),
     Col(title="MESSAGE", width=16, flex=1, drops=2),
-    Col(title="KEY", width=12, flex=1),
+    Col(title="KEY", width=12, flex=1, sort="key"),
     Col(title="TRY", width=3, align=">", drops=3),
-    Col(title="AGE", width=4, align=">"),
-    Col(title="DIED×", width=5, align=">", drops=1),
-    Col(title="ERROR", width=22, flex=4),
+    Col(title="AGE", width=4, align=">", sort="latest"),
+    Col(title="DIED×", width=6, align=">", drops=1, sort="deaths"),
+    Col(title="ERROR", width=22, flex=4, sort="error"),
 )
 
 NOTHING = """Nothing is dead.
@@ -73,9 +74,10 @@ class DeadPage(Page):
         self._wanted: str | None = None
 
     def body(self) -> ComposeResult:
-        yield Rows(GROUPS, id="groups")
+        yield Rows(GROUPS, orders=("largest", "latest"), id="groups")
         yield Rule(id="group-title")
-        yield Rows(LETTERS, can_mark=True, id="letters")
+        orders = ("latest", "oldest", "key", "deaths", "error")
+        yield Rows(LETTERS, orders=orders, can_mark=True, id="letters")
         yield Rule(id="letter-title")
         yield Pane(id="letter")
 
@@ -108,10 +110,10 @@ class DeadPage(Page):
         groups.empty = none
         most = max(2, min(7, (self.size.height - 9) // 4))
         groups.styles.height = 1 + (min(most, len(seen.groups)) or 4)
-        groups.put([_group_line(group, self.now) for group in seen.groups])
+        groups.put([_group_line(g, self.now) for g in _sorted_groups(seen.groups, groups.order)])
         if seen.group is not None:
             groups.go(seen.group)
-        letters.put([_letter_line(row, self.now) for row in seen.letters])
+        letters.put([_letter_line(row, self.now) for row in _sorted(seen.letters, letters.order)])
         if seen.detail is not None:
             letters.go(_key(seen.detail.letter))
         total = sum(group.letters for group in seen.groups)
@@ -130,9 +132,10 @@ class DeadPage(Page):
             return
         right: list[Part] = []
         if letters.marks:
-            right.append((f"{len(letters.marks):,} marked", "mark"))
+            right.append((f"{len(letters.marks):,} marked   ", "mark"))
         elif len(seen.letters) < group.letters:
-            right.append((f"the latest {len(seen.letters):,} of {group.letters:,}", "dim"))
+            right.append((f"the latest {len(seen.letters):,} of {group.letters:,}   ", "dim"))
+        right.append((f"sort: {letters.order} ▾", "dim", "screen.sort"))
         title = [(group.handler, "title"), (f"  {group.error_type}", "bad")]
         bar.put([*title, (f"  {group.letters:,}", "dim")], right)
 
@@ -363,6 +366,26 @@ def _detail(monitor: Monitor, key: str | None) -> LetterDetail | None:
         return None
 
 
+def _sorted_groups(groups: Sequence[LetterGroup], order: str) -> list[LetterGroup]:
+    if order == "latest":
+        return sorted(groups, key=lambda group: group.last_at, reverse=True)
+    return list(groups)
+
+
+def _sorted(rows: Sequence[LetterRow], order: str) -> list[LetterRow]:
+    match order:
+        case "oldest":
+            return sorted(rows, key=lambda row: row.at)
+        case "key":
+            return sorted(rows, key=lambda row: row.key or "")
+        case "deaths":
+            return sorted(rows, key=lambda row: -row.failed)
+        case "error":
+            return sorted(rows, key=lambda row: (row.error_type, row.error))
+        case _:
+            return list(rows)
+
+
 def _group_line(group: LetterGroup, now: datetime) -> Line:
     return Line(
         _group_key(group),
@@ -374,6 +397,7 @@ def _group_line(group: LetterGroup, now: datetime) -> Line:
             (since(group.last_at, now), "dim"),
             (f"{group.failed / group.letters:.1f}", "dim"),
             (f"{group.replays:,}" if group.replays else "-", "dim"),
+            (spark(group.trend, 12), "live" if any(group.trend) else "dim"),
         ),
     )
 

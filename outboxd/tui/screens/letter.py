@@ -26,6 +26,8 @@ class LetterPage(Page):
     """One letter; esc returns to the list."""
 
     name_ = "letter"
+    hint = "a text in the error, the message or the attempts"
+    finds = True
 
     def __init__(self, key: str) -> None:
         super().__init__()

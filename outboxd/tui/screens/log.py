@@ -132,6 +132,9 @@ class LogPage(Page):
         if line is not None:
             self.to_clipboard(f"{line.at} {line.level} {line.text}\n{line.more}".strip())
 
+    def action_export(self) -> None:
+        self.write_out("log", msgspec.to_builtins(self.log_lines))
+
 
 def _operation(request: Request, now: datetime) -> Line:
     why = " · ".join(text for text in (request.reason, request.result) if text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from rich.text import Text
@@ -20,13 +20,13 @@ from outboxd.tui.widgets.rows import Col, Line, Rows
 from .page import Page
 
 COLUMNS = (
-    Col(title="TYPE", width=18, flex=1),
-    Col(title="KEY", width=12, flex=1),
-    Col(title="STATE", width=11),
+    Col(title="TYPE", width=18, flex=1, sort="type"),
+    Col(title="KEY", width=12, flex=1, sort="key"),
+    Col(title="STATE", width=11, sort="trouble"),
     Col(title="WHERE", width=22, flex=1),
     Col(title="TRY", width=3, align=">", drops=2),
-    Col(title="NEXT", width=7, align=">", drops=3),
-    Col(title="AGE", width=4, align=">"),
+    Col(title="NEXT", width=7, align=">", drops=3, sort="next"),
+    Col(title="AGE", width=4, align=">", sort="age"),
     Col(title="ERROR", width=14, flex=3, drops=1),
 )
 
@@ -38,6 +38,8 @@ _LOOKS = {
     "sending": ("→", "calm"),
     "delayed": ("◔", "dim"),
 }
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 EMPTY = """No message is under way.
 A handled message leaves no row; its saga's history has it (1), a failed one is a letter (2)."""
@@ -63,7 +65,8 @@ class MessagesPage(Page):
         self.detail: MessageDetail | None = None
 
     def body(self) -> ComposeResult:
-        yield Rows(COLUMNS, id="messages")
+        orders = ("trouble", "age", "next", "type", "key")
+        yield Rows(COLUMNS, orders=orders, id="messages")
         yield Rule(id="message-title")
         yield Pane(id="message")
 
@@ -92,9 +95,10 @@ class MessagesPage(Page):
         self.rows = seen.rows
         rows = self.query_one("#messages", Rows)
         rows.empty = "No message matches; esc clears the filter." if self.filter else EMPTY
-        rows.put([_line(row, self.now) for row in seen.rows])
+        rows.put([_line(row, self.now) for row in _sorted(seen.rows, rows.order)])
         shown = len(seen.rows)
-        self.count(f"the first {shown:,}" if shown == PAGE else f"{shown:,} under way")
+        said = f"the first {shown:,}" if shown == PAGE else f"{shown:,} under way"
+        self.count(said, f"sort: {rows.order} ▾")
         self._draw_message(seen.detail, seen.why)
 
     def _draw_message(self, detail: MessageDetail | None, why: Why | None) -> None:
@@ -124,13 +128,24 @@ class MessagesPage(Page):
     def _opened(self) -> None:
         self.query_one("#message", Pane).focus()
 
-    def action_follow(self) -> None:
+    def _row(self) -> MessageRow | None:
         key = self.query_one("#messages", Rows).key or ""
-        row = next((row for row in self.rows if row.id == key.partition("\n")[0]), None)
+        return next((row for row in self.rows if row.id == key.partition("\n")[0]), None)
+
+    def action_follow(self) -> None:
+        row = self._row()
         if row is None or row.saga is None:
             self.dash.say("○ it belongs to no saga", "dim")
         else:
             self.dash.open_saga(row.saga)
+
+    def action_log_of(self) -> None:
+        row = self._row()
+        if row is not None:
+            self.dash.open_log(row.key or row.id)
+
+    def action_export(self) -> None:
+        self.write_out("messages", msgspec.to_builtins(self.rows))
 
     def action_copy(self) -> None:
         if self.detail is not None:
@@ -168,6 +183,20 @@ def _told(detail: MessageDetail, why: Why | None, tones: Tones) -> Text:
             found.append(f"  {name:<16} ", tones["dim"])
             found.append(f"{value}\n")
     return found
+
+
+def _sorted(rows: Sequence[MessageRow], order: str) -> list[MessageRow]:
+    match order:
+        case "age":
+            return sorted(rows, key=lambda row: row.at or _NEVER)
+        case "next":
+            return sorted(rows, key=lambda row: row.due_at or _NEVER)
+        case "type":
+            return sorted(rows, key=lambda row: row.type)
+        case "key":
+            return sorted(rows, key=lambda row: row.key or "")
+        case _:
+            return list(rows)
 
 
 def _line(row: MessageRow, now: datetime) -> Line:

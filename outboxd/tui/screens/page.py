@@ -25,7 +25,7 @@ from outboxd.monitor import Monitor, Overview
 from outboxd.store.control import Request
 from outboxd.tui import keys
 from outboxd.tui.widgets.filterline import FilterLine
-from outboxd.tui.widgets.lines import Bar, Part, tones_of
+from outboxd.tui.widgets.lines import Bar, Pane, Part, tones_of
 from outboxd.tui.widgets.rows import Rows
 from outboxd.tui.widgets.strip import HealthStrip, Minute
 
@@ -41,10 +41,13 @@ NARROW = 100
 
 
 class Page(Screen[None]):
-    """One screen. ``name_``: as the keys call it; ``number``: its place among the tabs."""
+    """One screen. ``name_``: as the keys call it; ``hint``: what its filter line says while empty,
+    if it has one; ``finds``: that line searches what is shown, and is there only when it is used.
+    """
 
     name_: ClassVar[str] = ""
     hint: ClassVar[str] = ""
+    finds: ClassVar[bool] = False
     AUTO_FOCUS = "Rows"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide"), (160, "-huge")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-tall"), (45, "-high")]  # noqa: RUF012  # as textual declares it
@@ -99,7 +102,8 @@ class Page(Screen[None]):
         yield HealthStrip(id="strip")
         yield Bar(id="tabs")
         if self.hint:
-            with Widget(id="filter"):
+            with Widget(id="filter") as line:
+                line.display = not self.finds
                 yield Bar(id="slash")
                 yield FilterLine(self.values, hint=self.hint)
                 yield Bar(id="counts")
@@ -162,16 +166,52 @@ class Page(Screen[None]):
     # Keys that most screens have.
 
     def action_filter(self) -> None:
+        self.query_one("#filter").display = True
         self.query_one(FilterLine).focus()
 
     @on(Input.Changed, "FilterLine")
     def _filtered(self, event: Input.Changed) -> None:
         self.filter = event.value.strip()
-        self.dash.wake()
+        if self.finds:
+            self._mark_found()
+        else:
+            self.dash.wake()
 
     @on(FilterLine.Left)
     def _left_filter(self) -> None:
-        self.query(Rows).first().focus()
+        if self.finds:
+            self._show_found()
+        else:
+            self.query(Rows).first().focus()
+
+    def _mark_found(self) -> None:
+        found = sum(pane.mark(self.filter) for pane in self.query(Pane))
+        found += sum(rows.found(self.filter) for rows in self.query(Rows))
+        self.count(f"{found:,} found" if self.filter else "")
+
+    def _show_found(self) -> None:
+        """To the first thing that has what is sought; without that, back."""
+        self.query_one("#filter").display = bool(self.filter)
+        places: list[Rows | Pane] = [*self.query(Rows), *self.query(Pane)]
+        for place in places if self.filter else ():
+            if place.found(self.filter) if isinstance(place, Rows) else place.mark(self.filter):
+                place.focus()
+                self._seek(place, 0)
+                return
+        next(iter(places)).focus()
+
+    def action_seek(self, by: int) -> None:
+        place = self.focused
+        if isinstance(place, (Rows, Pane)):
+            self._seek(place, by)
+
+    def _seek(self, place: Rows | Pane, by: int) -> None:
+        if isinstance(place, Pane):
+            place.seek(by)
+        elif not self.finds:
+            place.turn_to(by)  # a filtered list holds nothing but matches
+        elif by or not place.has_here(self.filter):
+            place.seek(self.filter, by or 1)
 
     def action_back(self) -> None:
         for rows in self.query(Rows):
@@ -180,6 +220,7 @@ class Page(Screen[None]):
                 return
         if self.filter and self.hint:
             self.query_one(FilterLine).value = ""
+            self.query_one("#filter").display = not self.finds
         elif self.crumbs() is not None:
             self.dismiss(None)
 
@@ -197,6 +238,16 @@ class Page(Screen[None]):
 
     def action_pause(self) -> None:
         pausing.ask_which(self)
+
+    def action_sort(self) -> None:
+        places = [self.focused, *self.query(Rows)]
+        rows = next((p for p in places if isinstance(p, Rows) and p.orders), None)
+        if rows is not None:
+            rows.sort_next()
+
+    @on(Rows.Sorted)
+    def _sorted(self) -> None:
+        self.dash.wake()
 
     def action_freeze(self) -> None:
         self.dash.freeze()

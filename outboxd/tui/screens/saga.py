@@ -67,6 +67,12 @@ _LOOKS = {
     "ended": ("● ended", "title"),
 }
 
+_EMPTY = {
+    "all": "Nothing has happened yet.",
+    "failures": "Nothing failed.",
+    "pending": "Nothing is pending: every step is answered.",
+}
+
 _FAILURES = {"rejected", "timed_out", "failed", "cancelled", "stuck", "repeated", "undo_sent"}
 
 
@@ -74,6 +80,8 @@ class SagaPage(Page):
     """One saga; esc returns to the row it came from."""
 
     name_ = "saga"
+    hint = "a text in the history, the payloads or the reasons"
+    finds = True
 
     def __init__(self, saga_id: str) -> None:
         super().__init__()
@@ -86,7 +94,7 @@ class SagaPage(Page):
         yield Rule(id="steps-title")
         yield Pane(id="steps")
         yield Rule(id="history-title")
-        yield Rows(HISTORY, id="history")
+        yield Rows(HISTORY, follows=True, id="history")
         yield Rule(id="below-title")
         with Horizontal(id="below"):
             yield Pane(id="payload")
@@ -134,20 +142,33 @@ class SagaPage(Page):
         self.query_one("#steps-title", Rule).put(
             [("Steps", "title")], [(f"{'took' if is_over else 'now'} {span}", "dim")]
         )
-        rows = self.query_one("#history", Rows)
-        history = [row for row in seen.history if self.shown == "all" or row.kind in _FAILURES]
-        rows.empty = "Nothing failed." if self.shown == "failures" else "Nothing has happened yet."
-        rows.put([_line(row, self.now) for row in history])
-        self.query_one("#history-title", Rule).put(
-            [("History", "title"), *_choice("a", "all", self.shown == "all"),
-             *_choice("x", "failures", self.shown == "failures")],
-            [(f"{len(history)} of {len(seen.history)} events", "dim")],
-        )  # fmt: skip
-        if self._is_new and history:
+        self._draw_history(seen)
+        if self._is_new and seen.history:
             self._is_new = False
-            rows.action_jump(-1)
+            self.query_one("#history", Rows).action_jump(-1)
             steps.scroll_end(animate=False)
         self._draw_below()
+
+    def _draw_history(self, seen: SagaDetail) -> None:
+        rows = self.query_one("#history", Rows)
+        rows.empty = _EMPTY[self.shown]
+        if self.shown == "pending":
+            lines = list(_pending(seen, self.now))
+        else:
+            shown = [r for r in seen.history if self.shown == "all" or r.kind in _FAILURES]
+            lines = [_line(row, self.now) for row in shown]
+        rows.put(lines)
+        right = f"{len(lines)} of {len(seen.history)} events"
+        if self.shown == "pending":
+            right = f"{len(lines)} pending"
+        elif seen.saga.ended_at is None and rows.at == len(lines) - 1:
+            right += ", following the last"
+        self.query_one("#history-title", Rule).put(
+            [("History", "title"), *_choice("a", "all", self.shown == "all"),
+             *_choice("x", "failures", self.shown == "failures"),
+             *_choice("p", "pending", self.shown == "pending")],
+            [(right, "dim")],
+        )  # fmt: skip
 
     def _draw_below(self) -> None:
         detail = self.detail
@@ -168,6 +189,8 @@ class SagaPage(Page):
 
     @on(Rows.Moved, "#history")
     def _moved(self) -> None:
+        if self.detail is not None:
+            self._draw_history(self.detail)
         self._draw_below()
 
     # Keys.
@@ -231,6 +254,29 @@ def _line(row: HistoryRow, now: datetime) -> Line:
             (row.text or "-", tone if row.kind in _FAILURES and row.text else "dim"),
         ),
     )
+
+
+def _pending(detail: SagaDetail, now: datetime) -> Iterable[Line]:
+    """What is not yet answered, since when, and by whom it will be."""
+    for step in (*detail.steps, *detail.undos):
+        if step.ended_at is None and detail.saga.ended_at is None:
+            at_whom = f"{step.state}, at {step.to}" if step.to else step.state
+            tries = f", failed {step.failed_tries} times" if step.failed_tries else ""
+            is_undo = step.kind == "undo"
+            yield Line(
+                f"pending {step.kind} {step.pos}",
+                (
+                    (clock_time(step.started_at, now)[-12:], "dim"),
+                    ("", ""),
+                    ("↶ undo pending" if is_undo else "◔ pending", "undo" if is_undo else "warn"),
+                    (step.name, ""),
+                    (f"{at_whom}{tries}, for {in_words(_age(step.started_at, now))}", "dim"),
+                ),
+            )
+
+
+def _age(at: datetime, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds())
 
 
 def _payload(detail: SagaDetail, row: HistoryRow | None, tones: Tones) -> Text:

@@ -18,21 +18,21 @@ from outboxd.tui.widgets.lines import Pane, Rule
 from outboxd.tui.widgets.rows import Col, Line, Rows
 from outboxd.tui.widgets.steps import summary
 
-from . import acting
+from . import acting, acting_many
 from .page import Page
 
 COLUMNS = (
-    Col(title="KEY", width=13, flex=1),
+    Col(title="KEY", width=13, flex=1, sort="key"),
     Col(title="SAGA", width=15, drops=1),
-    Col(title="STATE", width=14),
-    Col(title="STEP", width=17, flex=1),
+    Col(title="STATE", width=14, sort="trouble"),
+    Col(title="STEP", width=17, flex=1, sort="step"),
     Col(title="TRY", width=3, align=">", drops=3),
-    Col(title="NEXT", width=7, align=">"),
-    Col(title="AGE", width=4, align=">", drops=2),
-    Col(title="LAST ERROR", width=13, flex=4),
+    Col(title="NEXT", width=7, align=">", sort="next"),
+    Col(title="AGE", width=4, align=">", drops=2, sort="age"),
+    Col(title="LAST ERROR", width=13, flex=4, sort="error"),
 )
 
-ORDERS = ("trouble", "age", "next", "key", "step")
+ORDERS = ("trouble", "age", "next", "key", "step", "error")
 
 EMPTY = """No saga has started.
 Send one:  outboxd send TYPE '{"field": "value"}'
@@ -54,13 +54,13 @@ class SagasPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self.order = ORDERS[0]
         self.page: SagaPage | None = None
         self.detail: SagaDetail | None = None
+        self._shown = ""
 
     def body(self) -> ComposeResult:
         with Container(id="split"):
-            yield Rows(COLUMNS, id="sagas")
+            yield Rows(COLUMNS, orders=ORDERS, can_mark=True, id="sagas")
             with Vertical(id="preview"):
                 yield Rule(id="which")
                 yield Pane(id="steps")
@@ -102,12 +102,22 @@ class SagasPage(Page):
         rows.empty = EMPTY
         if seen.page.total:
             rows.empty = f"None of {seen.page.total:,} sagas matches; esc clears the filter."
-        rows.put([_line(row, self.now) for row in _sorted(seen.page.rows, self.order)])
+        rows.put([_line(row, self.now) for row in _sorted(seen.page.rows, rows.order)])
         shown = f"{len(seen.page.rows):,} of {seen.page.matching:,} shown"
         if len(seen.page.rows) == seen.page.matching:
             shown = f"{seen.page.matching:,} of {seen.page.total:,} sagas"
-        self.count(shown, f"sort: {self.order} ▾")
+        self._shown = shown
+        self._draw_counts()
         self._draw_preview(seen.detail)
+
+    def _draw_counts(self) -> None:
+        rows = self.query_one("#sagas", Rows)
+        marked = f"{len(rows.marks):,} marked   " if rows.marks else ""
+        self.count(self._shown, f"{marked}sort: {rows.order} ▾")
+
+    @on(Rows.Marked)
+    def _marked(self) -> None:
+        self._draw_counts()
 
     def _draw_preview(self, detail: SagaDetail | None) -> None:
         self.detail = detail
@@ -140,15 +150,24 @@ class SagasPage(Page):
     def _opened(self, event: Rows.Opened) -> None:
         self.dash.open_saga(event.key)
 
-    def action_sort(self) -> None:
-        self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
-        self.dash.wake()
-
     def action_retry(self) -> None:
         self._with_detail(lambda detail: acting.retry(self, detail))
 
     def action_cancel(self) -> None:
-        self._with_detail(lambda detail: acting.cancel(self, detail))
+        marked = self._marked_rows()
+        if marked:
+            acting_many.cancel(self, marked)
+        else:
+            self._with_detail(lambda detail: acting.cancel(self, detail))
+
+    def action_retry_many(self) -> None:
+        page = self.page
+        if page is not None:
+            acting_many.retry(self, self._marked_rows(), page)
+
+    def _marked_rows(self) -> list[SagaRow]:
+        marks = self.query_one("#sagas", Rows).marks
+        return [row for row in self.page.rows if row.id in marks] if self.page is not None else []
 
     def action_follow(self) -> None:
         self._with_detail(lambda detail: follow_letter(self, detail))
@@ -177,8 +196,7 @@ class SagasPage(Page):
 
 def follow_letter(page: Page, detail: SagaDetail) -> None:
     """The dead letter that holds a saga."""
-    mark = "outboxd dead replay "
-    found = next((m.removeprefix(mark) for m in detail.moves if m.startswith(mark)), None)
+    found = acting.letter_of(detail)
     if found is None:
         page.dash.say(f"○ no dead letter holds {detail.saga.key}", "dim")
     else:
@@ -205,6 +223,8 @@ def _sorted(rows: Sequence[SagaRow], order: str) -> list[SagaRow]:
             return sorted(rows, key=lambda row: row.key)
         case "step":
             return sorted(rows, key=lambda row: row.step or "~")
+        case "error":
+            return sorted(rows, key=lambda row: (row.error is None, row.error or ""))
         case _:
             return list(rows)
 

@@ -90,13 +90,14 @@ class Pane(VerticalScroll):
     """A text that may be longer than its place."""
 
     can_focus = True
+    shown: Text | None = None
+    sought = ""
+    at = 0
 
     DEFAULT_CSS = """
     Pane { height: 1fr; scrollbar-size-vertical: 1; }
     Pane > Static { width: 1fr; height: auto; }
     """
-
-    shown: Text | None = None
 
     def compose(self) -> Any:
         yield Static("")
@@ -106,6 +107,40 @@ class Pane(VerticalScroll):
         if self.shown is not None and text == self.shown and text.spans == self.shown.spans:
             return
         self.shown = text
+        self._draw()
+
+    def mark(self, sought: str) -> int:
+        """Marks each place of a text, from now on; returns how many there are."""
+        if sought != self.sought:
+            self.sought, self.at = sought, 0
+            self._draw()
+        return len(self._places())
+
+    def seek(self, by: int) -> None:
+        """Scrolls to the next place of what is sought, or the previous one, around the ends."""
+        places = self._places()
+        if places and self.shown is not None:
+            self.at = (self.at + by) % len(places)
+            self._draw()
+            above = self.shown[: places[self.at]]
+            width = max(1, self.query_one(Static).size.width)
+            y = len(above.wrap(self.app.console, width)) - 1
+            self.scroll_to(y=max(0, y - self.size.height // 2), animate=False)
+
+    def _places(self) -> list[int]:
+        if self.shown is None or not self.sought:
+            return []
+        text, sought = self.shown.plain.lower(), self.sought.lower()
+        return [n for n in range(len(text)) if text.startswith(sought, n)]
+
+    def _draw(self) -> None:
+        text = self.shown or Text()
+        places = self._places()
+        if places:
+            text = text.copy()
+            for n, place in enumerate(places):
+                here = Style(reverse=True, bold=n == self.at % len(places))
+                text.stylize(here, place, place + len(self.sought))
         self.query_one(Static).update(text)
 
 

@@ -33,7 +33,7 @@ Cell = tuple[str, str]
 
 class Col(msgspec.Struct, frozen=True, kw_only=True):
     """``flex``: its share of what is left over above ``width``; ``drops``: from 1, the order in
-    which columns go where they do not fit; ``sort``: the name by which a page sorts by it.
+    which columns go where they do not fit; ``sort``: the order that a click on its title asks for.
     """
 
     title: str
@@ -41,6 +41,7 @@ class Col(msgspec.Struct, frozen=True, kw_only=True):
     flex: int = 0
     align: Literal["<", ">"] = "<"
     drops: int = 0
+    sort: str = ""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -51,7 +52,9 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Rows(ScrollView):
-    """The list. ``empty`` is what it says when it has no lines."""
+    """The list. ``empty`` is what it says when it has no lines; ``orders`` are the ways in which a
+    page can sort it, ``order`` the one in force; ``follows``: the last line stays the last.
+    """
 
     can_focus = True
 
@@ -103,12 +106,24 @@ class Rows(ScrollView):
     class Marked(Message):
         """Other marks than before."""
 
+    class Sorted(Message):
+        """Another order is asked for."""
+
     def __init__(
-        self, columns: Sequence[Col], *, can_mark: bool = False, id: str | None = None
+        self,
+        columns: Sequence[Col],
+        *,
+        orders: Sequence[str] = (),
+        can_mark: bool = False,
+        follows: bool = False,
+        id: str | None = None,
     ) -> None:
         super().__init__(id=id)
         self.columns = tuple(columns)
+        self.orders = tuple(orders)
+        self.order = self.orders[0] if orders else ""
         self.can_mark = can_mark
+        self.follows = follows
         self.lines: tuple[Line, ...] = ()
         self.marks: set[str] = set()
         self.empty = ""
@@ -123,9 +138,12 @@ class Rows(ScrollView):
         before, self.lines = self.lines, tuple(lines)
         key = before[self.at].key if self.at < len(before) else None
         was_at = self.at
+        is_at_end = self.follows and before != () and self.at == len(before) - 1
         places = {line.key: n for n, line in enumerate(self.lines)}
         # Until somebody moves the cursor it stays on the first line: that is where trouble is.
         followed = places.get(key, self.at) if key is not None and self._is_touched else 0
+        if is_at_end:
+            followed = len(self.lines) - 1
         self.at = max(0, min(followed, len(self.lines) - 1))
         gone = self.marks - places.keys()
         self.marks -= gone
@@ -174,6 +192,43 @@ class Rows(ScrollView):
 
     def action_jump(self, to: int) -> None:
         self._move_to(0 if to == 0 else len(self.lines) - 1)
+
+    def turn_to(self, by: int) -> None:
+        """The next line, or the previous one; after the last comes the first."""
+        if self.lines:
+            self._move_to((self.at + by) % len(self.lines))
+
+    def seek(self, text: str, by: int) -> None:
+        """The next line with this text, or the previous one, around the ends."""
+        for n in range(1, len(self.lines) + 1):
+            place = (self.at + n * by) % len(self.lines)
+            if self._has(self.lines[place], text):
+                self._move_to(place)
+                return
+
+    def has_here(self, text: str) -> bool:
+        """Whether the line of the cursor has this text."""
+        return self.at < len(self.lines) and self._has(self.lines[self.at], text)
+
+    def found(self, text: str) -> int:
+        """How many lines have this text."""
+        return sum(self._has(line, text) for line in self.lines) if text else 0
+
+    @staticmethod
+    def _has(line: Line, text: str) -> bool:
+        return any(text.lower() in cell[0].lower() for cell in line.cells)
+
+    def sort_by(self, order: str) -> None:
+        """Asks for one of its orders."""
+        if order in self.orders and order != self.order:
+            self.order = order
+            self.refresh_line(0)
+            self.post_message(self.Sorted())
+
+    def sort_next(self) -> None:
+        """Asks for the order after the one in force."""
+        if self.orders:
+            self.sort_by(self.orders[(self.orders.index(self.order) + 1) % len(self.orders)])
 
     def action_open(self) -> None:
         if self.key is not None:
@@ -225,11 +280,20 @@ class Rows(ScrollView):
 
     def on_click(self, event: events.Click) -> None:
         n = self.scroll_offset.y + event.y - 1
+        if event.y == 0:
+            self._click_on_head(event.x)
         if event.y < 1 or n >= len(self.lines):
             return
         if n == self.at and event.chain > 1:
             self.action_open()
         self._move_to(n)
+
+    def _click_on_head(self, x: int) -> None:
+        start = GUTTER
+        for column, room in zip(self.columns, self.widths(), strict=True):
+            if room and start <= x < start + room + GAP:
+                self.sort_by(column.sort)
+            start += room + GAP if room else 0
 
     def on_focus(self) -> None:
         self.refresh()
@@ -276,12 +340,17 @@ class Rows(ScrollView):
     def _head(self, width: int) -> Strip:
         style = self.rich_style + tones_of(self)["head"]
         parts = [
-            fitted(column.title, room, column.align)
+            fitted(self._title(column, room), room, column.align)
             for column, room in zip(self.columns, self.widths(), strict=True)
             if room
         ]
         text = " " * GUTTER + (" " * GAP).join(parts)
         return Strip([Segment(fitted(text, width), style)], width)
+
+    def _title(self, column: Col, room: int) -> str:
+        is_sorted = column.sort and column.sort == self.order
+        has_room = len(column.title) < room
+        return f"{column.title}▾" if is_sorted and has_room else column.title
 
     def _line(self, n: int, width: int) -> Strip:
         tones, line = tones_of(self), self.lines[n]
