@@ -137,7 +137,8 @@ class Closing:
         lanes.remove(undo.n)
         slot = Slot(undo.n, undo.lane, WAITING, undo.due_at, bool(undo.is_suspect))
         lanes.add(slot, before=held.n)
-        fence.put(batch.connection, held.id, "closed", batch.now, UNKNOWN)
+        acted = self._may_have_acted(batch, held.id, True, held.type)
+        fence.put(batch.connection, held.id, "closed", batch.now, UNKNOWN if acted else NEVER)
         self._end(batch, held)
         return True
 

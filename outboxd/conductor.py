@@ -102,8 +102,9 @@ class Conductor:
         live, round_ = self.started_by(batch, envelope, kind, key_of(message) or "")
         if live is None:
             live = self.add(batch, kind, key_of(message) or "", round_, body)
-            batch.outcome.sagas[envelope.id] = live.row.id
             self._begin(batch, live, kind, message)
+            # Not before: where that fails nothing has begun, and another start may get this round.
+            batch.outcome.sagas[envelope.id] = live.row.id
             return
         batch.outcome.sagas[envelope.id] = live.row.id
         if decode_envelope(live.row.start).id == envelope.id:

@@ -174,7 +174,8 @@ class Delivery:
                     self.tell_self(batch, own_due(batch, saga_id, pos))
             self.firing.fire(batch, self.tell_self)
             patience = batch.now - retry.PATIENT_BUDGET_S
-            for saga_id, pos, name in journal.unanswered(connection, patience, limit):
+            silent = [] if sleeps_only else journal.unanswered(connection, patience, limit)
+            for saga_id, pos, name in silent:
                 standing.stick_unanswered(self.conductor, batch, saga_id, pos, name)
             batch.write_out()
             batch.wake_by(self._next_due(connection))

@@ -54,7 +54,8 @@ class Handle:
     async def result(self) -> Any:
         """Waits for the saga's end and returns its result.
 
-        Raises Rejected with the reason if it was compensated, Cancelled if it was cancelled.
+        Raises Rejected with the reason if it was compensated, Cancelled if it was cancelled, and
+        Unavailable if the runtime stops before.
         """
         return await self._runtime.result_of(self.participant, self.id)
 

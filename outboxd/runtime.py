@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
@@ -24,7 +25,7 @@ from . import __version__, catalog, datadir
 from .batch import Outcome
 from .broker import TEND_S, Broker
 from .clock import Clock, SystemClock
-from .errors import Cancelled, NotFound, Refused, Rejected, first_of
+from .errors import Cancelled, NotFound, Refused, Rejected, Unavailable, first_of
 from .handle import Handle as Handle
 from .handle import Standing
 from .hosted import Hosted
@@ -116,7 +117,8 @@ class Runtime:
         self._started_at = self._clock.now()
         self._stop = anyio.Event()
         self._has_drained = anyio.Event()
-        self._ended: dict[str, anyio.Event] = {}
+        # As long as somebody waits for it.
+        self._ended: WeakValueDictionary[str, anyio.Event] = WeakValueDictionary()
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Runtime:
@@ -188,6 +190,8 @@ class Runtime:
                 await self._tenancy.leave(stream)
             finally:
                 self._has_drained.set()
+                for ended in list(self._ended.values()):
+                    ended.set()  # who waits for a result waits for nobody now
 
     # Opening.
 
@@ -366,9 +370,10 @@ class Runtime:
         if row is None or row.ended_at is None:
             await ended.wait()
             row = await hosted.database.read(lambda cx: journal.get_saga(cx, saga_id))
-        self._ended.pop(saga_id, None)
         if row is None:
             raise NotFound(f"there is no saga {saga_id}")
+        if row.ended_at is None:
+            raise Unavailable(f"this runtime has stopped, and {saga_id} goes on with the next one")
         if row.state == "cancelled":
             raise Cancelled(row.reason or "cancelled")
         if row.state == "compensated":

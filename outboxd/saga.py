@@ -448,8 +448,17 @@ class Instance:
             # A child is taken back like a call whose outcome is unknown, unless it is abandoned.
             call = Call(action.command, action.undo, 0.0, "hold", False)
             self.undos.append(Undo(step.pos, call))
+        if isinstance(action, Join) and is_done:
+            self._note_done(action.start)
         if isinstance(action, Call) and (action.undo is not None or not is_done):
             self.undos.append(Undo(step.pos, action, was_done=is_done))
+
+    def _note_done(self, start: int) -> None:
+        """A child has completed: its undo is owed, also when its participant has forgotten it."""
+        self.saga.undos = [
+            msgspec.structs.replace(undo, was_done=True) if undo.pos == start else undo
+            for undo in self.saga.undos
+        ]
 
     def _move(self, at: float, go: Callable[[], Any]) -> Moved:
         self.saga._at = at

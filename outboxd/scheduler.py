@@ -57,7 +57,8 @@ class Scheduler:
 
     def hear(self, outcome: Outcome) -> None:
         """A commit announced a due time."""
-        self._quarantine.note(self._delivery.name, outcome.has_suspects)
+        is_paused = self._delivery.paused is not None
+        self._quarantine.note(self._delivery.name, outcome.has_suspects and not is_paused)
         if outcome.wake_at < self._next_at or outcome.has_suspects:
             self._next_at = min(self._next_at, outcome.wake_at)
             self._has_suspects = self._has_suspects or outcome.has_suspects
@@ -75,13 +76,14 @@ class Scheduler:
 
     async def _turn(self) -> None:
         await self._keep_time()
+        if self._delivery.paused is not None:  # also of suspects none begins; nobody waits for them
+            self._quarantine.note(self._delivery.name, False)
+            await self._wake.wait_or(SUSPECTS_S)
+            return
         if self._has_suspects and not await self._run_suspect():
             return
         if not self._quarantine.is_clear:
             await self._wake.wait_or(SUSPECTS_S)  # another participant's; ours may come meanwhile
-            return
-        if self._delivery.paused is not None:
-            await self._wake.wait_or(SUSPECTS_S)
             return
         if self._next_at <= self._delivery.clock.now():
             await self._fire()

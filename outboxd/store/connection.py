@@ -175,7 +175,7 @@ class Database:
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Runs ``fn`` on the read-only connection."""
         reader = self._reader
-        if reader is None:
+        if reader is None or self._is_closed:
             raise Unavailable(f"{self.path.name} is closed")
         return await anyio.to_thread.run_sync(_mapped, fn, reader, limiter=self._read_lane)
 

@@ -25,6 +25,14 @@ _SAGA = (
 
 _SETTLED = "SELECT n FROM outboxd_dead WHERE settled_at < ? ORDER BY settled_at LIMIT ?"
 
+# What an effect did outside is remembered as long as its letter, unless that comes to life again.
+_ONCE = (
+    f"DELETE FROM outboxd_once WHERE id IN (SELECT id FROM outboxd_dead WHERE n IN ({_SETTLED})) "
+    "AND NOT EXISTS (SELECT 1 FROM outboxd_inbox i WHERE i.id = outboxd_once.id) "
+    "AND NOT EXISTS (SELECT 1 FROM outboxd_dead d WHERE d.id = outboxd_once.id "
+    "AND d.state IN ('dead', 'replaying'))"
+)
+
 _OTHERS = (
     # A call that has started a saga is remembered as long as that saga is: its undo may still come.
     (
@@ -87,5 +95,6 @@ def _letters(connection: Connection, before: float) -> list[tuple[str, str, str]
         f"SELECT sender, kind, state FROM outboxd_dead WHERE n IN ({_SETTLED})", (before, LIMIT)
     ).fetchall()
     if found:
+        connection.execute(_ONCE, (before, LIMIT))
         connection.execute(f"DELETE FROM outboxd_dead WHERE n IN ({_SETTLED})", (before, LIMIT))
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio.to_thread
@@ -11,7 +13,7 @@ from outboxd import Retry, Saga, Tx
 from outboxd.monitor import Monitor, Why
 from outboxd.store import control
 from outboxd.testing import Harness, wait_until
-from tests.promises.cast import Cast, Do, Go, Undo, hosting, log, until_step
+from tests.promises.cast import Act, Cast, Do, Go, Undo, hosting, log, until_step
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +133,28 @@ async def test_what_is_sent_to_it_waits_and_other_requests_do_not(
         assert await harness.runtime.intake.has_requests()
         await resumed(harness)
         await wait_until(lambda: log(harness, "worker"), "what was sent is handled")
+
+
+async def test_after_a_crash_no_suspect_begins_and_nobody_waits_for_it(
+    cast: Cast, tmp_path: Path
+) -> None:
+    gate = cast.gate_effects()
+    async with hosting(*cast.participants, data=tmp_path, drain_s=0) as harness:
+        await harness.send(Act(id="1"))
+        await gate.reached.wait()
+        await paused(harness, "courier")
+    with closing(sqlite3.connect(tmp_path / "courier.db")) as connection:
+        connection.execute("UPDATE outboxd_meta SET value = 0 WHERE key = 'clean'")
+        connection.commit()
+    cast.mend()
+    clock, stream = harness.clock, harness.stream
+    async with hosting(*cast.participants, data=tmp_path, clock=clock, stream=stream) as harness:
+        for n in range(10):
+            await harness.send(Do(id=str(n)))
+        await wait_until(lambda: log(harness, "worker", "9"), "another one works")
+        assert await log(harness, "courier") == []
+        await resumed(harness, "courier")
+        await wait_until(lambda: log(harness, "courier"), "the suspect has run")
 
 
 async def test_a_pause_outlives_a_restart(cast: Cast, tmp_path: Path) -> None:

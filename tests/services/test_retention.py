@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from outboxd import Participant, Saga, feedfile
+from outboxd import Context, Participant, Saga, feedfile
 from outboxd.clock import utc
 from outboxd.message import decode_envelope, encode
 from outboxd.monitor import audit
@@ -18,7 +18,7 @@ from outboxd.store.connection import Connection
 from outboxd.store.journal import SagaRow
 from outboxd.store.retention import KEEP_S
 from outboxd.testing import Harness, wait_until
-from tests.promises.cast import Cast, Do, Go, Undo, envelope, hosting, letters, log
+from tests.promises.cast import Act, Cast, Do, Go, Undo, envelope, hosting, letters, log
 
 pytestmark = pytest.mark.anyio
 
@@ -237,13 +237,35 @@ async def test_pruning_begins_with_the_start_and_goes_on_until_all_of_it_is_gone
                 [await harness.rows("desk", f"SELECT 1 FROM outboxd_{t}") for t in tables]
             )
 
+        async def are_forgotten() -> bool:
+            return not await harness.runtime.control.read(
+                lambda cx: cx.execute("SELECT * FROM request").fetchall()
+            )
+
         await wait_until(is_empty)
-        requests = await harness.runtime.control.read(
-            lambda cx: cx.execute("SELECT * FROM request").fetchall()
-        )
-        assert requests == []
+        await wait_until(are_forgotten)
         assert harness.runtime.progress().started == 0
         await (await harness.start(Go(id="1"))).result()
+
+
+async def test_what_an_effect_did_is_forgotten_with_its_letter(cast: Cast, tmp_path: Path) -> None:
+    async def breaks(ctx: Context, cmd: Act) -> None:
+        async def half() -> str:
+            raise ValueError("in the middle")
+
+        await ctx.once("half", half)
+
+    cast.on_act = breaks
+    once = "SELECT id FROM outboxd_once"
+    async with hosting(*cast.participants, data=tmp_path) as harness:
+        await harness.send(Act(id="1"))
+        await harness.send(Act(id="2"))
+        await wait_until(lambda: _count(harness, 2, "courier"))
+        await harness.discard("courier", 1)
+        await pass_a_month(harness, "courier")
+        left = await harness.column("courier", "SELECT id FROM outboxd_dead")
+        assert len(left) == 1
+        assert await harness.column("courier", once) == left
 
 
 async def test_what_was_discarded_stays_accounted_for_when_it_is_forgotten(
@@ -264,5 +286,5 @@ async def test_what_was_discarded_stays_accounted_for_when_it_is_forgotten(
     assert audit(tmp_path) == []
 
 
-async def _count(harness: Harness, n: int) -> bool:
-    return len(await letters(harness, "worker")) == n
+async def _count(harness: Harness, n: int, participant: str = "worker") -> bool:
+    return len(await letters(harness, participant)) == n

@@ -13,15 +13,19 @@ from outboxd import (
     TimedOut,
 )
 from outboxd.monitor import Monitor
+from outboxd.retry import DAY_S
+from outboxd.store.retention import KEEP_S
 from outboxd.testing import Harness, wait_until
 from tests.promises.cast import (
     Act,
     Gate,
     Go,
     hosting,
+    until_step,
 )
 from tests.services.family import (
     CHILD,
+    PARENT,
     Family,
     Plan,
     Ungo,
@@ -100,6 +104,29 @@ async def test_a_started_child_that_has_completed_is_undone(family: Family, tmp_
         with pytest.raises(Rejected, match="no more"):
             await handle.result()
         assert family.known == [(True, b'"act x"')]
+
+
+async def test_a_child_that_its_participant_has_forgotten_is_undone_all_the_same(
+    family: Family, tmp_path: Path
+) -> None:
+    async def body(saga: Saga, cmd: Plan) -> str:
+        child = await saga.start(Go(id=cmd.id), undo=Ungo(id=cmd.id))
+        await child.result()
+        await saga.sleep("40d")
+        saga.fail("no more")
+
+    family.parent(body)
+    family.child()
+    async with family.host(tmp_path) as harness:
+        handle = await harness.start(Plan(id="1"))
+        await until_step(harness, PARENT, "sleep 3.456e+06s")
+        harness.advance(35 * DAY_S)
+        await harness.runtime.hosted["desk"].prune(harness.clock.now() - KEEP_S)
+        assert await harness.rows("desk", "SELECT 1 FROM outboxd_fence") == []
+        harness.advance(6 * DAY_S)
+        with pytest.raises(Rejected, match="no more"):
+            await handle.result()
+        assert [known for known, _ in family.known] == [False]
 
 
 async def test_an_abandoned_child_goes_on(family: Family, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Literal
 import anyio
 import pytest
 
-from outboxd import Saga
-from outboxd.errors import Refused
+from outboxd import Policy, Saga
+from outboxd.errors import Refused, Unavailable
 from outboxd.testing import FakeClock, Harness, wait_until
 from tests.promises.cast import Cast, Do, Go, hosting, letters, log
 
@@ -126,3 +127,73 @@ async def begin(harness: Harness, key: str, all_at_once: bool) -> str:
         if all_at_once:
             return (await harness.runtime.start_all([Go(id=key)]))[0].id
         return (await harness.start(Go(id=key))).id
+
+
+async def test_a_start_whose_first_try_fails_is_told_of_its_own_round_and_no_other(
+    cast: Cast, tmp_path: Path
+) -> None:
+    fails = [True]
+
+    @cast.desk.saga(again="after_end", retry=Policy(attempts=5, base_s=30))
+    async def trip(saga: Saga, go: Go) -> str:
+        if fails and saga.id.endswith("@2"):
+            fails.clear()
+            raise ValueError("a bug, once")
+        return saga.id
+
+    told: list[str] = []
+    async with hosting(*cast.participants, data=tmp_path, chance=lambda: 1.0) as harness:
+        assert await (await harness.start(Go(id="1"))).result() == "desk/trip/1"
+
+        async def starts_anew() -> None:
+            handle = await harness.start(Go(id="1"), "mine")
+            told.extend([handle.id, await handle.result()])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(starts_anew)
+            await wait_until(lambda: not fails, "it has failed and waits for its next try")
+            await harness.send(Go(id="1"))
+            await harness.until_saga("desk/trip/1@2", "completed")
+            harness.advance(60)
+        assert told == ["desk/trip/1@3"] * 2
+
+
+async def test_whoever_waits_for_a_result_no_more_leaves_nothing(
+    cast: Cast, tmp_path: Path
+) -> None:
+    sleeps(cast)
+    async with hosting(*cast.participants, data=tmp_path) as harness:
+        for n in range(5):
+            handle = await harness.runtime.start(Go(id=str(n)))
+            with anyio.move_on_after(0.01):
+                await handle.result()
+        gc.collect()
+        assert len(harness.runtime._ended) <= 1  # the last one, while its frame is not gone
+
+
+async def test_whoever_waits_for_a_result_is_told_when_the_runtime_stops(
+    cast: Cast, tmp_path: Path
+) -> None:
+    sleeps(cast)
+    said: list[str] = []
+    async with (
+        anyio.create_task_group() as tasks,
+        hosting(*cast.participants, data=tmp_path) as harness,
+    ):
+        handle = await harness.runtime.start(Go(id="1"))
+
+        async def waits() -> None:
+            with pytest.raises(Unavailable) as told:
+                await handle.result()
+            said.append(str(told.value))
+
+        tasks.start_soon(waits)
+        await anyio.wait_all_tasks_blocked()
+    assert len(said) == 1
+
+
+def sleeps(cast: Cast) -> None:
+    @cast.desk.saga
+    async def trip(saga: Saga, go: Go) -> str:
+        await saga.sleep("1h")
+        return ""

@@ -14,9 +14,11 @@ from outboxd import (
 from outboxd.testing import Harness, wait_until
 from tests.promises.cast import (
     PATIENT_S,
+    Act,
     Cast,
     Do,
     Go,
+    Unact,
     Undo,
     hosting,
     log,
@@ -45,6 +47,25 @@ async def test_an_undo_that_nobody_answers_for_a_day_is_told(cast: Cast, tmp_pat
         with pytest.raises(Rejected, match="no more"):
             await handle.result()
         assert await log(harness, "worker") == ["do a", "undo a"]
+
+
+async def test_days_in_which_nobody_was_there_are_not_an_undo_s(cast: Cast, tmp_path: Path) -> None:
+    @cast.desk.saga
+    async def trip(saga: Saga, go: Go) -> str:
+        await saga.call(Act(id=go.id), undo=Unact(id=go.id))
+        saga.fail("no more")
+
+    gate = cast.gate_effects(undo=True)
+    async with hosting(*cast.participants, data=tmp_path, drain_s=0) as harness:
+        handle = await harness.start(Go(id="1"))
+        await gate.reached.wait()
+    clock, stream = harness.clock, harness.stream
+    clock.advance(3 * PATIENT_S)
+    async with hosting(*cast.participants, data=tmp_path, clock=clock, stream=stream) as harness:
+        gate.open.set()
+        await harness.until_saga(handle.id, "compensated")
+        sql = "SELECT 1 FROM outboxd_journal WHERE kind = 'stuck'"
+        assert await harness.rows("desk", sql) == []
 
 
 async def test_an_undo_that_fails_is_tried_for_a_day(cast: Cast, tmp_path: Path) -> None:
