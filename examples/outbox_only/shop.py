@@ -51,4 +51,8 @@ if __name__ == "__main__":
         anyio.run(relay)
     else:
         _, _, order_id, cents = sys.argv
-        take_order(order_id, int(cents))
+        try:
+            take_order(order_id, int(cents))
+        except sqlite3.Error as err:
+            hint = "; the relay makes it, start that first" if "no such table" in str(err) else ""
+            sys.exit(f"order {order_id} is not taken: {err}{hint}")

@@ -1,7 +1,11 @@
 """Parallel steps: money and goods are held at once, then two couriers race for the order.
 
 `saga.all` waits for both holds; if one says no, the other is undone. `saga.race` takes the courier
-that answers first; the other one's quote is undone. Explore it: `outboxd prove examples/quotes`.
+that answers first; the other one's quote is undone.
+
+outboxd run examples/quotes --data quotes &
+outboxd send Buy '{"order_id": "1"}' --wait --data quotes
+outboxd prove examples/quotes
 """
 
 from collections.abc import Iterable

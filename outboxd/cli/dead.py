@@ -221,7 +221,8 @@ def page(settings: Settings, out: Output, detail: LetterDetail) -> None:
     )
     out.line(f"at {letter.participant}, handler {letter.handler}, from {letter.sender}")
     died = f"{ago(letter.at, now)} ago, after {counted(letter.attempts, 'attempt')}"
-    again = f"; died {letter.failed} times, replayed {letter.replays}" if letter.replays else ""
+    times = counted(letter.failed, "time")
+    again = f"; died {times}, replayed {letter.replays}" if letter.replays else ""
     out.line(f"died {died}{again}")
     if letter.saga:
         out.line(f"a step of the saga {letter.saga}")

@@ -302,7 +302,7 @@ def _columns(rows: Sequence[SagaRow], now: datetime) -> list[Column[SagaRow]]:
 def _step_columns() -> list[Column[SagaStep]]:
     return [
         Column(title="#", text=lambda s: str(s.pos), align=">"),
-        Column(title="STEP", text=lambda s: s.name, least=12),
+        Column(title="STEP", text=lambda s: s.title, raw=lambda s: s.name, least=12),
         Column(title="AT", text=lambda s: s.to or "-", least=8, drops=3),
         Column(
             title="STATE",

@@ -63,6 +63,17 @@ class SagaStep(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None
     tried_at: tuple[datetime, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Its name for a person: a sleep is called by its span, like ``sleep 3d``."""
+        match self.kind:
+            case "sleep":
+                return f"sleep {in_words(float(self.name.removesuffix('s')))}"
+            case "until":
+                return f"until {self.name[:16].replace('T', ' ')}"
+            case _:
+                return self.name
+
 
 class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the journal; ``since_s``: seconds since the row before; ``data``: all of what was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -28,6 +29,8 @@ _WORDS = {"done": ("completed",), "ended": amounts.ENDED, "open": ORDER}
 
 _REFINED = ("retrying", "overdue", "running", "waiting")
 """What a person sees of the stored state ``running``."""
+
+_LETTER = re.compile(r"(?P<name>[^/\s]+/d-\d+): (?P<error>.+)")
 
 _LOOK_AHEAD = 5
 """A page filtered by a refined state is cut from so many times its rows."""
@@ -262,7 +265,10 @@ def _next_at(call: OpenCall | None, place: Place | None) -> datetime | None:
 def _error(saga: Instance, place: Place | None) -> str | None:
     text = saga.detail or saga.reason or (place.error if place is not None else None)
     lines = (text or "").strip().splitlines()
-    return lines[-1] if lines else None
+    if not lines:
+        return None
+    letter = _LETTER.fullmatch(lines[-1])  # what went wrong first: the rest may be cut
+    return f"{letter['error']} ({letter['name']})" if letter else lines[-1]
 
 
 def _rank(row: SagaRow) -> tuple[int, float]:

@@ -139,10 +139,18 @@ def since(at: datetime | None, now: datetime) -> str:
     return "now" if span_s < 1 else f"{int(span_s)}s" if span_s < 60 else brief(span_s)
 
 
+def ago(at: datetime | None, now: datetime) -> str:
+    """``14m ago``; ``just now`` below a second."""
+    span = since(at, now)
+    return "just now" if span == "now" else f"{span} ago"
+
+
 def until(at: datetime | None, now: datetime) -> str:
     """``in 12s``, or ``-14m`` for what is overdue; ``-`` for never."""
     if at is None:
         return "-"
     left = (at - now).total_seconds()
+    if abs(left) < 1:
+        return "now"
     text = f"{abs(int(left))}s" if abs(left) < 60 else brief(left)
     return f"in {text}" if left >= 0 else f"-{text}"

@@ -247,6 +247,13 @@ def test_a_finished_saga_tells_its_steps(monitor: Monitor) -> None:
     assert bytes(detail.result) == b'{"shipment":"s-1"}'
 
 
+def test_what_went_wrong_comes_before_the_letter_that_a_narrow_column_cuts(
+    monitor: Monitor,
+) -> None:
+    [row] = monitor.sagas("state:stuck").rows
+    assert row.error == "CardTimeout: no answer (payments/d-1)"
+
+
 def test_a_stuck_saga_names_its_letter_and_what_moves_it(monitor: Monitor) -> None:
     detail = monitor.saga("10431")
     assert [(step.name, step.state) for step in detail.steps] == [

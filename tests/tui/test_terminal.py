@@ -115,3 +115,59 @@ async def test_a_dashboard_is_left_with_ctrl_c_and_outboxd_is_not_there_to_care(
     await terminal.shows("10388", "of 8 sagas")
     terminal.press("C-c")
     await terminal.shows("EXIT=0")
+
+
+@pytest.fixture
+def broken_shop(tmp_path: Path) -> Iterator[Path]:
+    """The shipped plugins at work on eight orders, with a courier that is down."""
+    data = tmp_path / "shop"
+    data.mkdir()
+    (data / "courier.down").touch()
+    rest = {"email": "ada@example.org", "sku": "mug", "quantity": 1, "cents": 900, "zone": "DE"}
+    lines = [{"type": "PlaceOrder", "data": {"order_id": f"order-{n}", **rest}} for n in range(8)]
+    feed = tmp_path / "orders.jsonl"
+    feed.write_text("\n".join(map(json.dumps, lines)))
+    command = [sys.executable, "-m", "outboxd", "run", "plugins", "--data", str(data)]
+    child = subprocess.Popen(
+        [*command, "--feed", str(feed)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield data
+    child.terminate()
+    assert child.wait(20) == 0
+
+
+async def test_a_stranger_finds_the_stuck_orders_and_brings_them_home_by_what_the_screen_says(
+    broken_shop: Path, tmp_path: Path, terminal: Terminal, command: Callable[..., str]
+) -> None:
+    await wait_until(lambda: (broken_shop / "daemon.json").exists(), "outboxd runs")
+    terminal.start(command("ui", "--data", "shop"), (80, 24), tmp_path)
+    # Where is it stuck, and why: the first screen says it, and what to press.
+    await terminal.shows("1 Sagas 8", "2 Dead 8", "✗ stuck", "ScheduleShipment", "CourierDown:")
+    await terminal.shows("enter Open")
+    terminal.press("Enter")
+    await terminal.shows("waits", "for shipping:", "dead letter", "o Letter")
+    terminal.press("o")
+    await terminal.shows("8 letters in 1 group", "CourierDown: 503: the cour", "R Replay many")
+    # The cause is mended; a few are tried first.
+    (broken_shop / "courier.down").unlink()
+    terminal.press("R")
+    await terminal.shows("(●) all of shipping.book", "( ) the oldest few", "Replay 8")
+    terminal.press("Down")
+    await terminal.shows("how many 5", "Replay 5")
+    terminal.press("y")
+    await terminal.shows("5 of 5 handled", "3 letters in 1 group")
+    terminal.press("R")
+    await terminal.shows("Replay 3")
+    terminal.press("y")
+    await terminal.shows("3 of 3 handled", "Nothing is dead")
+    terminal.press("1")
+    await terminal.shows("‹ Sagas › order-", "✓ completed", "took")
+    terminal.press("Escape")
+    await terminal.shows("8 of 8 sagas", "✓ completed", "▌1 Sagas▐")
+    assert "✗ stuck" not in terminal.screen
+    terminal.press("q")
+    await terminal.shows("EXIT=0")
+    assert (broken_shop / "courier.jsonl").read_text().count("booked") == 8

@@ -29,7 +29,7 @@ GROUPS = (
     Col(title="N", width=6, align=">", sort="largest"),
     Col(title="FIRST", width=5, align=">", drops=2),
     Col(title="LAST", width=5, align=">", sort="latest"),
-    Col(title="FAILED×", width=7, align=">", drops=1),
+    Col(title="DIED×", width=5, align=">", drops=1),
     Col(title="REPLAYED", width=8, align=">", drops=3),
     Col(title="TREND 24h", width=12, drops=4),
 )

@@ -91,7 +91,7 @@ def tabs(overview: Overview | None, current: str) -> tuple[list[Part], list[Part
     parts: list[Part] = [("━━", "rule")]
     for name, title in TABS:
         n = numbers.get(name)
-        text = f"{title} {count(n)}" if n is not None else title
+        text = f"{title} {count(n)}" if n else title
         if name == current:
             parts += [(" ▌", "key"), (text, "title"), ("▐ ", "key")]
         else:
@@ -99,6 +99,11 @@ def tabs(overview: Overview | None, current: str) -> tuple[list[Part], list[Part
             parts += [(f"  {text}  ", tone, f"app.screen('{name}')")]
         parts.append(("━━", "rule"))
     return [*parts, ("━" * 200, "rule")], []
+
+
+def _old(at: datetime, now: datetime) -> str:
+    span = since(at, now)
+    return "just now" if span == "now" else f"{span} old"
 
 
 def footer(keys: Sequence[Key], width: int) -> tuple[list[Part], list[Part]]:
@@ -141,7 +146,7 @@ def cells(overview: Overview, flow: Flow | None, trends: Trends, now: datetime) 
         Cell(
             name="OUTBOX",
             value=count(outbox),
-            detail=f"{since(oldest, now)} old" if oldest else "✓ empty",
+            detail=_old(oldest, now) if oldest else "✓ empty",
             tone="bad" if is_old else "",
             action="app.screen('messages')",
         ),
@@ -168,7 +173,7 @@ def cells(overview: Overview, flow: Flow | None, trends: Trends, now: datetime) 
         Cell(
             name="DEAD",
             value=count(overview.letters),
-            detail=f"{since(letters_at, now)} old" if letters_at else "✓ none",
+            detail=_old(letters_at, now) if letters_at else "✓ none",
             tone="bad" if overview.letters else "",
             action="app.screen('dead')",
         ),

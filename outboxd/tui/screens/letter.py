@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -12,12 +13,15 @@ from textual.containers import Horizontal
 
 from outboxd.monitor import LetterDetail, Monitor
 from outboxd.tui.look import Tones
-from outboxd.tui.text import brief, glyph_of, since, tone_of
+from outboxd.tui.text import ago, brief, glyph_of, tone_of
 from outboxd.tui.widgets.lines import Pane, Part, Rule
-from outboxd.words import clock_time
+from outboxd.words import clock_time, counted
 
 from . import acting
 from .page import Page
+
+_FOREIGN = re.compile(r"[/\\](?:lib[/\\]python3|site-packages[/\\])")
+"""Places in a traceback that are nobody's own: a preview leaves them out."""
 
 _HEADERS = ("id", "source", "subject", "time", "correlationid", "causationid", "idempotencykey")
 
@@ -61,7 +65,7 @@ class LetterPage(Page):
             (f"{glyph_of(row.state)} {row.state}", tone_of(row.state)),
             (f"  at {row.handler}", "dim"),
         ]
-        return parts, [(f"died {since(row.at, self.now)} ago ", "dim")]
+        return parts, [(f"died {ago(row.at, self.now)} ", "dim")]
 
     def look(self) -> Callable[[Monitor], LetterDetail]:
         return lambda monitor: monitor.letter(self.key)
@@ -135,7 +139,8 @@ def _error(detail: LetterDetail, tones: Tones, *, is_brief: bool) -> Text:
     lines = detail.traceback.rstrip().splitlines()
     places = [line for line in lines if line.lstrip().startswith("File ")]
     if is_brief:
-        for line in places[-2:]:
+        own = [line for line in places if not _FOREIGN.search(line)]
+        for line in (own or places)[-2:]:
             found.append(f"  {line.strip()}\n", tones["dim"])
         return found
     for line in lines:
@@ -163,7 +168,7 @@ def _past(detail: LetterDetail, now: datetime, tones: Tones) -> Iterable[Text]:
     row = detail.letter
     yield Text("attempts ", tones["head"])
     yield Text(f"{row.attempts}", tones[""])
-    again = f", died {row.failed} times, replayed {row.replays}" if row.replays else ""
+    again = f", died {counted(row.failed, 'time')}, replayed {row.replays}" if row.replays else ""
     yield Text(f"{again}\n", tones["warn"])
     for attempt in detail.attempts:
         when = clock_time(attempt.at, now)[-12:]
@@ -172,4 +177,4 @@ def _past(detail: LetterDetail, now: datetime, tones: Tones) -> Iterable[Text]:
     for done in detail.history:
         why = f": {done.reason}" if done.reason else ""
         yield Text(f"  {done.did} ", tones["live"])
-        yield Text(f"{since(done.at, now)} ago by {done.who}{why}\n", tones["dim"])
+        yield Text(f"{ago(done.at, now)} by {done.who}{why}\n", tones["dim"])

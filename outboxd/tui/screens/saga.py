@@ -15,7 +15,7 @@ from textual.containers import Horizontal
 from outboxd.clock import in_words
 from outboxd.monitor import HistoryRow, Monitor, SagaDetail
 from outboxd.tui.look import Tones
-from outboxd.tui.text import glyph_of, since, tone_of
+from outboxd.tui.text import ago, glyph_of, tone_of
 from outboxd.tui.widgets.lines import Pane, Part, Rule, titled
 from outboxd.tui.widgets.rows import Col, Line, Rows
 from outboxd.tui.widgets.steps import height, span_of, table
@@ -115,10 +115,10 @@ class SagaPage(Page):
             (f"{glyph_of(saga.state)} {saga.state}", tone_of(saga.state)),
         ]
         if saga.ended_at is None:
-            when = f"started {since(saga.started_at, now)} ago"
+            when = f"started {ago(saga.started_at, now)}"
         else:
             took = in_words((saga.ended_at - saga.started_at).total_seconds())
-            when = f"took {took}, ended {since(saga.ended_at, now)} ago"
+            when = f"took {took}, ended {ago(saga.ended_at, now)}"
         if self.detail.is_forward_only and saga.ended_at is None:
             parts.append(("  past its point of no return", "warn"))
         return parts, [(f"{when} ", "dim")]

@@ -70,7 +70,7 @@ def _line(step: SagaStep, detail: SagaDetail, now: datetime, tones: Tones, width
         state = "retrying" if step.failed_tries and state == "compensating" else state
         state = "sent" if state == "compensating" else state
     tone = tone_of(state)
-    name = f"↶ {step.name}" if step.kind == "undo" else step.name
+    name = f"↶ {step.name}" if step.kind == "undo" else step.title
     where = f" {step.to}" if step.to else ""
     found = Text("   ", no_wrap=True, end="")
     found.append(fitted(name, 21), tones["undo"] if step.kind == "undo" else tones[""])
