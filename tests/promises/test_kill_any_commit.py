@@ -1,7 +1,7 @@
 """P1, P2, P4, P7, P8: whoever is killed between any two commits comes to the same end.
 
 For every kind of step that a saga can take, all kinds at once. ``--storm N`` strikes at N times as
-many commits, 30 at every one of them, right before it and right after it; and from 2 on it does so
+many commits, 60 at every one of them, right before it and right after it; and from 2 on it does so
 to each kind alone.
 """
 
@@ -28,7 +28,7 @@ from tests.promises.books import Books
 
 pytestmark = pytest.mark.timeout(900)
 
-STRIDE = 30
+STRIDE = 60
 """Of so many moments one is tried on each commit of this repository."""
 
 ALL = tuple(JOURNEYS)
