@@ -50,6 +50,9 @@ from outboxd.store.journal import SagaRow
 from outboxd.testing import wait_until
 
 LIMIT_S = 40.0
+KILLED_S = 60
+"""When the kernel ends a process whose loop does not come to its limit any more."""
+
 SHORT = "60ms"
 """What a test waits for on purpose."""
 
@@ -635,6 +638,7 @@ def left_over(connection: sqlite3.Connection) -> bool:
 def child(order: Order, report: int) -> None:
     """Never returns."""
     code = 1
+    signal.alarm(KILLED_S)
     try:
         commits = Commits(order.dies_at, order.side)
         sqlite3.connect = partial(sqlite3.connect, factory=counted(commits))  # type: ignore[assignment]
