@@ -46,6 +46,21 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("outboxd")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """More than one file is run by a process for each core; ``-n N`` says how many, 0 for none.
+
+    A file stays in one process. They come in their order: the plugin's own is by their number of
+    tests, and those with few tests take the longest.
+    """
+    option = config.option
+    is_told = getattr(option, "numprocesses", 0) is not None or option.usepdb
+    is_one_file = len(config.args) == 1 and ".py" in config.args[0]
+    is_worker = hasattr(config, "workerinput")  # it must not have workers of its own
+    if not (is_told or is_one_file or is_worker):
+        option.numprocesses, option.dist, option.loadscopereorder = "auto", "loadfile", False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A longer search may take longer."""
     storm, limit = config.getoption("storm"), float(config.getini("timeout"))

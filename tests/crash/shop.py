@@ -53,7 +53,7 @@ class Shop:
         self.folder = folder
         self.data = folder / "d"
         self.feed = folder / "feed.jsonl"
-        self.command = [sys.executable, "-m", "outboxd"]
+        self.command = [sys.executable, "-m", "tests.crash.brisk"]
         self.plugins = ["plugins"]
         self.options: list[str] = []
         self.env: dict[str, str] = {}

@@ -6,17 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-TOLD = pytest.StashKey[list[str]]()
+TOLD = "told"
 
 
 @pytest.fixture
-def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Adds a line to the summary of the test run."""
-    return pytestconfig.stash.setdefault(TOLD, []).append
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Adds a line to the summary of the test run, whichever process of it the test runs in."""
+    return lambda line: record_property(TOLD, line)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(TOLD, []):
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for name, line in report.user_properties:
+                    if name == TOLD:
+                        terminalreporter.write_line(line)

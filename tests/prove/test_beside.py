@@ -19,7 +19,9 @@ OFFICE = [approval.expenses, approval.bank, approval.archive, approval.audit]
 def test_all_race_and_receive_hold_with_one_failure_anywhere(
     cast: list[Participant], covered: int
 ) -> None:
-    proof = session.prove(Registry(cast), settings=session.Settings(faults=1, random_s=2.0, seed=7))
+    proof = session.prove(
+        Registry(cast), settings=session.Settings(faults=1, random_s=60.0, random_runs=60, seed=7)
+    )
     assert proof.found is None, "\n".join(report.violation(proof.found))
     alone = proof.parts[0].tally
     assert alone.is_complete

@@ -10,7 +10,8 @@ from outboxd.registry import Registry
 
 def prove(registry: Registry, faults: int = 1) -> Proof:
     proof = session.prove(
-        registry, settings=session.Settings(faults=faults, random_s=2.0, instances=2)
+        registry,
+        settings=session.Settings(faults=faults, random_s=60.0, random_runs=60, instances=2),
     )
     assert proof.found is None, "\n".join(report.violation(proof.found))
     return proof
