@@ -55,13 +55,20 @@ def migrate_own(connection: Connection) -> None:
     done = _version(connection)
     if done > len(scripts):
         raise ConfigError(
-            f"the database is of version {done}, this outboxd knows {len(scripts)}",
+            f"the database{_file(connection)} is of version {done}; "
+            f"this outboxd knows {len(scripts)}",
             hint="use the newer outboxd that wrote it",
         )
     for number, name in enumerate(scripts[done:], done + 1):
         for statement in statements((folder / name).read_text()):
             connection.execute(statement)
         meta.put(connection, _VERSION, number)
+
+
+def _file(connection: Connection) -> str:
+    """Which one, where it is a file."""
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    return f" {path}" if path else ""
 
 
 def _version(connection: sqlite3.Connection) -> int:

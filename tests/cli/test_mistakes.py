@@ -172,6 +172,18 @@ def test_a_caller_that_closed_the_output_is_no_error(shop: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("command", ["status", "saga list"])
+def test_a_file_of_another_version_is_named(shop: Path, run: Run, command: str) -> None:
+    with filling.store(shop, "orders") as connection:
+        connection.execute("ALTER TABLE outboxd_saga RENAME COLUMN key TO name_of_old")
+        connection.execute("ALTER TABLE outboxd_call RENAME COLUMN kind TO sort_of_old")
+    result = run(*command.split())
+    assert result.exit_code == 5
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: orders.db was written by another version of outboxd: no such")
+    assert hint.startswith("hint: `outboxd run` brings an older file up to date")
+
+
 SLOW = """
 import anyio
 from outboxd import Command, Context, Participant

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from outboxd.errors import Unavailable
 from outboxd.store.connection import Connection, mapped
 
 
@@ -23,7 +24,17 @@ def snapshot(connection: Connection, name: str) -> Iterator[Connection]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     except sqlite3.Error as err:
-        raise mapped(err, name) from err
+        raise _of_another_version(err, name) or mapped(err, name) from err
+
+
+def _of_another_version(err: sqlite3.Error, name: str) -> Unavailable | None:
+    """A file lacks what this code reads: the daemon brings it up to date, a reader must not."""
+    if not str(err).startswith(("no such column", "no such table")):
+        return None
+    return Unavailable(
+        f"{name} was written by another version of outboxd: {err}",
+        hint="`outboxd run` brings an older file up to date; a newer one needs its own outboxd",
+    )
 
 
 def is_store(connection: Connection) -> bool:
