@@ -88,7 +88,9 @@ class Line:
     def say(self, sentence: str) -> None:
         """A sentence of talk, over several lines where the terminal is narrow."""
         if self.is_shown:
-            sentence = wrapped(sentence, shutil.get_terminal_size().columns, first="")
+            head = sentence.partition(" ")[0]  # it alone may be coloured, which takes no room
+            plain = wrapped(click.unstyle(sentence), shutil.get_terminal_size().columns, first="")
+            sentence = head + plain[len(click.unstyle(head)) :]
         self.around(sentence)
 
     def _write(self, text: str) -> None:

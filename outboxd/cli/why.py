@@ -16,6 +16,7 @@ _DOES = {
     "saga retry": "makes the step again, after a fix",
     "saga cancel": "undoes what it did",
     "saga skip": "answers the step by hand",
+    "saga resolve": "ends it as you say",
     "saga kill": "ends it as it stands",
     "audit": "shows which",
     "trust": "believes the restored store",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
@@ -138,6 +139,14 @@ def test_no_colour_in_talk_where_none_is_wanted(
     set_up_logging(workplace / "data", "info", Line(terminal), verbose=False)
     logging.getLogger("outboxd").warning("broker unreachable")
     assert terminal.getvalue() == "warning: broker unreachable\n"
+
+
+def test_a_warning_is_broken_where_the_terminal_ends(terminal: Terminal, workplace: Path) -> None:
+    set_up_logging(workplace / "data", "info", Line(terminal), verbose=False)
+    text = "x" * 60 + " fits here"  # fits if the colours take no room
+    logging.getLogger("outboxd").warning("%s next", text)
+    first, second = click.unstyle(terminal.getvalue()).splitlines()
+    assert (first, second) == (f"warning: {text}", "  next")
 
 
 def test_a_flood_of_one_kind_of_warning_is_cut_short_on_a_terminal(
