@@ -44,7 +44,7 @@ from outboxd import (
 from outboxd.clock import SystemClock
 from outboxd.memory_stream import MemoryStream
 from outboxd.message import encode
-from outboxd.store import control, journal
+from outboxd.store import control, dead, journal
 from outboxd.store.control import Request
 from outboxd.store.journal import SagaRow
 from outboxd.testing import wait_until
@@ -159,6 +159,18 @@ class Break(Command[str], to="worker", key="id"):
     id: str
 
 
+class Mend(Command[str], to="worker", key="id"):
+    """Becomes a dead letter, until somebody has mended it."""
+
+    id: str
+
+
+class Slow(Command[str], to="worker", key="id"):
+    """Answered after the caller's patience."""
+
+    id: str
+
+
 class Refuse(Command[str], to="worker", key="id"):
     """Answered with "no"."""
 
@@ -248,6 +260,20 @@ def broken(tx: Tx, cmd: Break) -> str:
     raise RuntimeError("it is broken")
 
 
+@worker.handle(retry=Policy(attempts=1))
+def mended(tx: Tx, cmd: Mend) -> str:
+    if not (place() / "mended").exists():
+        raise RuntimeError("it is broken")
+    return write(tx, cmd.id, "mended")
+
+
+@worker.handle
+def slow(tx: Tx, cmd: Slow) -> str:
+    if tx.attempt == 1:
+        raise Retry("not yet", after=0.2)
+    return write(tx, cmd.id, "at last")
+
+
 @worker.handle
 def refuse(tx: Tx, cmd: Refuse) -> str:
     raise Reject("enough")
@@ -278,8 +304,13 @@ async def outside(key: str) -> str:
 
 
 def say(line: str) -> None:
-    with Path(os.environ["OUTBOXD_DATA"], "world").open("a") as world:
+    with (place() / "world").open("a") as world:
         world.write(f"{line}\n")
+
+
+def place() -> Path:
+    """What lies outside of the databases lies beside them."""
+    return Path(os.environ["OUTBOXD_DATA"])
 
 
 # Outsiders, who do the same again after a kill.
@@ -322,14 +353,23 @@ class Outsider:
             if "ending" not in no.message and "ended" not in no.message:
                 raise
 
-    async def by_hand(self, kind: str, args: object) -> None:
+    async def replay(self) -> None:
+        """Replays the letter that holds the saga."""
+        database = self.runtime.hosted["worker"].database
+        letter = await database.read(lambda cx: dead.by_message(cx, f"{self.saga_id}#2"))
+        assert letter is not None
+        await self.by_hand("dead.replay", {"letters": [letter.n]}, "worker", "")
+
+    async def by_hand(
+        self, kind: str, args: object, participant: str = "desk", target: str | None = None
+    ) -> None:
         """As an operator does it from another process."""
         request = Request(
             id=f"{kind} {self.id}",
             at=0.0,
             kind=kind,
-            participant="desk",
-            target=self.saga_id,
+            participant=participant,
+            target=self.saga_id if target is None else target,
             args=encode(args),
             who="ann",
             reason="by hand",
@@ -502,6 +542,26 @@ async def by_hand(kind: str, args: object, outsider: Outsider) -> None:
         await outsider.by_hand(f"saga.{kind}", args)
 
 
+async def mended_at_last(saga: Saga, id: str) -> str:
+    """A dead letter holds it, until it is mended and replayed."""
+    await saga.call(Do(id=id, step="a"), undo=Undo(id=id, step="a"))
+    return await saga.call(Mend(id=id))
+
+
+async def mend(outsider: Outsider) -> None:
+    await outsider.start()
+    if await outsider.until_stuck():
+        (place() / "mended").touch()
+        await outsider.replay()
+
+
+async def forward(saga: Saga, id: str) -> str:
+    """Past the point of no return what is not answered in time is asked again."""
+    await saga.call(Do(id=id, step="a"), undo=Undo(id=id, step="a"))
+    saga.point_of_no_return()
+    return await saga.call(Slow(id=id), timeout=SHORT)
+
+
 async def delayed(saga: Saga, id: str) -> str:
     """Sent with a delay by a saga, then by a handler, and by that once more."""
     await saga.send(Later(id=id, hops=2), delay=SHORT)
@@ -545,6 +605,8 @@ JOURNEYS = {
         partial(by_hand, "resolve", {"state": "completed", "result": "as ann says"}),
     ),
     "kill": Journey(held, "cancelled: killed: by hand", partial(by_hand, "kill", {})),
+    "replay": Journey(mended_at_last, "completed: mended", mend),
+    "forward": Journey(forward, "completed: at last"),
     "delay": Journey(delayed, "completed: last"),
     "every": Journey(ticked, "completed: ticked", until_ticked),
 }
