@@ -26,7 +26,7 @@ from tests.crash.feed import ROOT
 from tests.crash.journeys import AT_REST, JOURNEYS, SIDES, Order, Report, Side
 from tests.promises.books import Books
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 STRIDE = 60
 """Of so many moments one is tried on each commit of this repository."""
