@@ -12,7 +12,7 @@ from outboxd.errors import ConfigError
 from outboxd.monitor import Monitor
 from outboxd.settings import Settings
 
-from . import exits
+from . import exits, streams
 from .options import is_interactive, with_settings
 
 _HINT = "pip install 'textual>=8.2.8,<8.3'"
@@ -50,6 +50,7 @@ def show(data: Path, *, read_only: bool, is_plain: bool, is_parent: bool = False
     """Runs the dashboard; "view" or "stop": how it was left."""
     from outboxd.tui.app import Dashboard
 
+    is_plain = is_plain or not streams.has_glyphs()
     app = Dashboard(data, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
     chosen = app.run()
     if app.return_code:

@@ -15,6 +15,8 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
+from outboxd.words import PLAIN
+
 DARK = "outboxd-dark"
 LIGHT = "outboxd-light"
 
@@ -105,20 +107,8 @@ class Tones:
         return self.styles.get(tone) or self.styles[""]
 
 
-_PLAIN = str.maketrans(
-    {
-        "✗": "x", "✓": "+", "↶": "<", "↻": "~", "◔": "o", "▸": ">", "▾": "v", "◂": "<", "○": "-",
-        "●": "*", "◐": "o", "◆": "*", "·": ".", "…": "~", "─": "-", "━": "=", "│": "|", "┃": "|",
-        "▌": ">", "▐": "<", "→": ">", "←": "<", "▲": "^", "▼": "v", "⟳": "~", "›": ">", "‹": "<",
-        "▁": "_", "▂": ".", "▃": "-", "▄": "-", "▅": "=", "▆": "+", "▇": "*", "█": "#", "▔": "-",
-        "▊": "|", "▎": "|", "▏": "|", "▕": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┌": "+",
-        "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "×": "x", "‖": "=", "☞": ">", "—": "-",
-    }
-)  # fmt: skip
-
-
 class Plain(LineFilter):
     """Every glyph as an ASCII character, in whatever widget: ``--ascii``."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        return [Segment(s.text.translate(_PLAIN), s.style, s.control) for s in segments]
+        return [Segment(s.text.translate(PLAIN), s.style, s.control) for s in segments]

@@ -134,7 +134,7 @@ def test_a_full_disk_is_what_the_status_says(
     assert "has said nothing for" in result.stdout
 
 
-def test_a_sign_that_the_terminal_has_not_becomes_a_question_mark(shop: Path) -> None:
+def test_a_sign_that_the_terminal_has_not_becomes_a_plain_one(shop: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "outboxd", "why", "10431"],
         capture_output=True,
@@ -147,7 +147,7 @@ def test_a_sign_that_the_terminal_has_not_becomes_a_question_mark(shop: Path) ->
         timeout=20,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"orders/fulfil/10431  ? stuck")
+    assert done.stdout.startswith(b"orders/fulfil/10431  x stuck")
 
 
 def test_a_name_in_another_encoding_is_not_found_and_no_bug(shop: Path) -> None:
