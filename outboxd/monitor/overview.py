@@ -127,11 +127,12 @@ def _pending(files: Files) -> int:
 
 
 def _problems(data: Path, alive: Daemon, now: float) -> list[str]:
-    found = list(alive.problems)
-    if daemon.is_disk_full(data):
-        found.insert(0, f"the disk of {data} is full: nothing can be written, and nothing is lost")
+    """The cause before what comes of it."""
+    full = f"the disk of {data} is full: nothing can be written, and nothing is lost"
+    first = [full] if daemon.is_disk_full(data) else []
     if alive.state == "down":
-        return ["the daemon does not run", *found]
+        return ["the daemon does not run", *first]
+    found = list(alive.problems)
     if alive.state == "silent" and alive.at is not None:
         age = in_words(now - alive.at.timestamp())
         found.insert(0, f"the daemon (pid {alive.pid}) has said nothing for {age}")
@@ -139,7 +140,7 @@ def _problems(data: Path, alive: Daemon, now: float) -> list[str]:
         since = alive.broker.since
         age = f" for {in_words(now - since.timestamp())}" if since is not None else ""
         found.insert(0, f"the broker is unreachable{age}: {alive.broker.error or 'no answer'}")
-    return found
+    return first + found
 
 
 def _moment(at: float | None) -> datetime | None:

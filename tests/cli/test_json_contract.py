@@ -31,6 +31,7 @@ PROMISED: dict[type[msgspec.Struct], str] = {
     monitor.MessageDetail: "id envelope data text",
     monitor.Why: "id kind state waits_for next moves origin",
     monitor.Overview: "data at daemon participants requests_pending problems schedules",
+    monitor.Planned: "participant name spec next_at fired last_at state letter error",
     monitor.Health: (
         "participant outbox outbox_oldest_at delayed waiting retrying running held letters "
         "letters_oldest_at sagas next_at next_what paused"

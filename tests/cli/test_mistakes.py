@@ -127,10 +127,10 @@ def test_a_full_disk_is_what_the_status_says(
     with filling.daemon(shop, at=filling.NOW - 11):
         result = run("status", "--check")
     assert result.exit_code == 1
-    assert (
-        "the disk of outboxd-data is full: nothing can be written, and nothing is lost"
-        in result.stdout
+    said = (
+        "unhealthy: the disk of outboxd-data is full: nothing can be written, and nothing is lost; "
     )
+    assert result.stdout.startswith(f"{said}the daemon (pid ")
     assert "has said nothing for" in result.stdout
 
 
