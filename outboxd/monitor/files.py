@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from outboxd.errors import NotFound
 from outboxd.store import control, reading
 from outboxd.store.connection import Connection, open_reader
+from outboxd.store.reading import amounts
 from outboxd.store.reading.amounts import Ended
+
+COUNTED_S = 10.0
+"""So long the count of what has ended is carried on; counting a million takes 50 ms."""
 
 
 class Files:
-    """One reader per database; used by one thread at a time. ``close`` ends it.
-
-    ``ended`` remembers what was counted of the ended sagas, which are many and change little.
-    """
+    """One reader per database; used by one thread at a time. ``close`` ends it."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.ended: dict[str, Ended] = {}
+        self._ended: dict[str, Ended] = {}
+        self._counted_at: dict[str, float] = {}
         self._readers: dict[str, Connection] = {}
         self._versions: dict[str, int] = {}
+        self._made: set[str] = set()
 
     def close(self) -> None:
         for connection in self._readers.values():
@@ -38,17 +41,21 @@ class Files:
         return found
 
     def has_control(self) -> bool:
-        if not (self.data / control.FILE).is_file():
-            return False
-        with reading.snapshot(self._reader(control.NAME), control.FILE) as connection:
-            return reading.is_control(connection)
+        return self._is_made(control.NAME, reading.is_control)
 
     def has(self, participant: str) -> bool:
-        name = f"{participant}.db"
-        if not (self.data / name).is_file():
+        return self._is_made(participant, reading.is_store)
+
+    def _is_made(self, name: str, has_tables: Callable[[Connection], bool]) -> bool:
+        """Tables once made stay: a dashboard must not ask again with each of its questions."""
+        if not (self.data / f"{name}.db").is_file():
+            self._made.discard(name)
             return False
-        with reading.snapshot(self._reader(participant), name) as connection:
-            return reading.is_store(connection)
+        if name not in self._made:
+            with reading.snapshot(self._reader(name), f"{name}.db") as connection:
+                if has_tables(connection):
+                    self._made.add(name)
+        return name in self._made
 
     @contextmanager
     def read(self, participant: str) -> Iterator[Connection]:
@@ -65,6 +72,20 @@ class Files:
             raise control.no_data(self.data)
         with reading.snapshot(self._reader(control.NAME), control.FILE) as connection:
             yield connection
+
+    def ended(self, name: str, connection: Connection, now: float) -> Ended:
+        """A participant's ended sagas by state, from what was counted before and what came since.
+
+        They are many and change little. That old ones were pruned is looked for now and then.
+        """
+        known = self._ended.get(name)
+        found = amounts.ended_since(connection, known or amounts.NONE_ENDED)
+        if known is None or now - self._counted_at[name] >= COUNTED_S:
+            self._counted_at[name] = now
+            if known is not None and found.total != amounts.ended_total(connection):
+                found = amounts.ended_since(connection)
+        self._ended[name] = found
+        return found
 
     def has_changed(self) -> bool:
         """Whether another process has committed anything since the last time this was asked."""

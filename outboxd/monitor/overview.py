@@ -68,8 +68,7 @@ def overview(files: Files, now: float) -> Overview:
     participants = []
     for name in files.participants():
         with files.read(name) as connection:
-            files.ended[name] = amounts.ended_sagas(connection, files.ended.get(name))
-            health = _health(connection, name, files.ended[name])
+            health = _health(connection, name, files.ended(name, connection, now))
             paused = _paused(pausing.get(connection), now)
             participants.append(msgspec.structs.replace(health, paused=paused))
     alive = daemon.read(files.data, now)

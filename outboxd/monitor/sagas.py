@@ -75,7 +75,8 @@ def page(files: Files, terms: Sequence[Term], limit: int, now: float) -> SagaPag
         with files.read(name) as connection:
             found = search.candidates(connection, retried.get(name, []))
             calls = _by_saga(reading.calls(connection, list(found)))
-            here = sum(amounts.open_sagas(connection).values()) + amounts.ended_total(connection)
+            ended = files.ended(name, connection, now).total
+            here = sum(amounts.open_sagas(connection).values()) + ended
             matching += search.matching(connection, len(found), here)
             total += here
         places = _places(files, calls)

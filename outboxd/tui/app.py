@@ -32,6 +32,9 @@ from .screens.sagas import SagasPage
 from .widgets.lines import Part
 from .widgets.strip import Minute
 
+Seen = tuple[Overview, Flow | None, dict[int, dict[str, int]]]
+"""What stands above every screen: health, the arrows if they were read, and who ended when."""
+
 SAID_S = 20.0
 """What was said stays for so long, unless something else is."""
 
@@ -76,6 +79,7 @@ class Dashboard(App[str]):
         self.said: Part = ("", "")
         self._said_at = 0.0
         self._operation: Operation | None = None
+        self._looks = 0
         self._wake = asyncio.Event()
         self.animation_level = "none"
         for theme in THEMES:
@@ -151,20 +155,29 @@ class Dashboard(App[str]):
     async def look(self) -> None:
         """One look at everything that is shown now."""
         try:
-            seen = await self.reader.ask(_seen)
+            seen = await self.reader.ask(self._wanted())
         except OutboxdError as error:
             self.stale_since = self.stale_since or self.now
             self.say(f"✗ {error.message}" + (f"; {error.hint}" if error.hint else ""), "bad")
         else:
             self.stale_since = None
-            self.overview, self.flow, ended = seen
-            self.trends.note(self.flow)
+            self.overview, flow, ended = seen
+            if flow is not None:
+                self.flow = flow
+                self.trends.note(flow)
             self.minute = _minute(ended, int(self.clock.now()))
         await self._look_at_operation()
         if self.said[0] and self.clock_s - self._said_at > SAID_S:
             self.said = ("", "")
         if self.page is not None:
             await self.page.refresh_data()
+
+    def _wanted(self) -> Callable[[Monitor], Seen]:
+        """The arrows are read for their screen; for the strip above the others half as often."""
+        self._looks += 1
+        if isinstance(self.page, FlowPage) or self.flow is None or self._looks % 2:
+            return _seen
+        return _seen_without_flow
 
     async def _look_at_operation(self) -> None:
         operation = self._operation
@@ -260,8 +273,12 @@ class Dashboard(App[str]):
         self.push_screen(Ask(LEAVING), left)
 
 
-def _seen(monitor: Monitor) -> tuple[Overview, Flow, dict[int, dict[str, int]]]:
+def _seen(monitor: Monitor) -> Seen:
     return monitor.overview(), monitor.flow(), monitor.ended_per_second(SECONDS)
+
+
+def _seen_without_flow(monitor: Monitor) -> Seen:
+    return monitor.overview(), None, monitor.ended_per_second(SECONDS)
 
 
 def _minute(ended: dict[int, dict[str, int]], now: int) -> Minute:

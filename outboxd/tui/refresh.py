@@ -23,8 +23,10 @@ POLL_S = 0.25
 TICK_S = 1.0
 """Ages move even if nothing else does."""
 
-LEAST_S = 0.5
-"""Between two drawings while everything changes: more often costs a core and shows no more."""
+LEAST_S = 1.0
+"""Between two drawings while everything changes: more often costs the runtime's cores, and a
+person reads no faster. A change after a rest is shown within ``POLL_S``.
+"""
 
 REST = 4
 """A look that took long is followed by so many times its length of rest."""

@@ -116,12 +116,11 @@ class Ended(msgspec.Struct, frozen=True):
         return sum(self.counts.values())
 
 
-def ended_sagas(connection: Connection, known: Ended | None = None) -> Ended:
-    """The ended sagas by state: all of them once, then only what ended since ``known``.
+NONE_ENDED = Ended(dict.fromkeys(ENDED, 0), float("-inf"))
 
-    By index outboxd_saga_ended; where the sum does not agree (old ones were pruned), all anew.
-    """
-    known = known or Ended(dict.fromkeys(ENDED, 0), float("-inf"))
+
+def ended_since(connection: Connection, known: Ended = NONE_ENDED) -> Ended:
+    """The ended sagas by state: ``known``, and what ended later (index outboxd_saga_ended)."""
     counts, last_at = dict(known.counts), known.last_at
     for state, number, latest in connection.execute(
         "SELECT state, COUNT(*), MAX(ended_at) FROM outboxd_saga WHERE ended_at > ? GROUP BY state",
@@ -129,10 +128,7 @@ def ended_sagas(connection: Connection, known: Ended | None = None) -> Ended:
     ).fetchall():
         counts[state] += number
         last_at = max(last_at, latest)
-    found = Ended(counts, last_at)
-    if known.total and found.total != ended_total(connection):
-        return ended_sagas(connection)
-    return found
+    return Ended(counts, last_at)
 
 
 def next_timer(connection: Connection) -> tuple[float, str] | None:
