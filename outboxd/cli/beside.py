@@ -1,15 +1,18 @@
-"""``outboxd run --ui``: the runtime as a process of its own, and the dashboard in this one.
+"""``outboxd run --ui``: the runtime, the dashboard, and this process, which waits for both.
 
-They share no event loop, so that neither can hold up the other; they meet in the files.
+They share nothing but the files and the terminal. Whichever of the two dies, the other goes on; and
+whatever became of the dashboard, this one puts the terminal right and says how to go on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -20,15 +23,21 @@ from outboxd.datadir import is_claimed
 from outboxd.monitor import Monitor
 
 from . import exits
-from .ui import check, show
+from .ui import STOP, check
 
 START_S = 30.0
 POLL_S = 0.05
 OUTPUT = Path("log") / "run.out"
 """What the runtime says while the dashboard has the terminal."""
 
+_RESET = (
+    "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l"  # mouse, paste
+    "\x1b[<u\x1b[?1049l\x1b[?7h\x1b[?25h\x1b[0m"  # keyboard, screen, wrapping, cursor, colours
+)
+"""Undoes what a dashboard has asked of a terminal and had no time to take back."""
 
-def run_beside(arguments: Sequence[str], data: Path) -> int:
+
+def run_beside(arguments: Sequence[str], data: Path, *, is_plain: bool = False) -> int:
     """Starts ``outboxd run`` with these arguments, shows the dashboard, and ends both or one.
 
     Returns the runtime's exit code.
@@ -40,14 +49,14 @@ def run_beside(arguments: Sequence[str], data: Path) -> int:
     for folder in (data, output.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with output.open("wb") as file:
-        child = _started(arguments, file)
+        runtime = _started(arguments, file)
         try:
-            if _is_up(child, data):
-                return _shown(child, data, output)
+            if _is_up(runtime, data):
+                return _shown(runtime, data, output, is_plain=is_plain)
         finally:
-            _ended(child)
+            _ended(runtime)
     click.echo(output.read_text(errors="replace"), err=True, nl=False)
-    return child.returncode or exits.FAILED
+    return runtime.returncode or exits.FAILED
 
 
 def _started(arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -61,10 +70,10 @@ def _started(arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[by
     )
 
 
-def _is_up(child: subprocess.Popen[bytes], data: Path) -> bool:
+def _is_up(runtime: subprocess.Popen[bytes], data: Path) -> bool:
     """Waits until the runtime has its data directory; False if it ended instead."""
     ends_at = time.monotonic() + START_S
-    while child.poll() is None and time.monotonic() < ends_at:
+    while runtime.poll() is None and time.monotonic() < ends_at:
         if is_claimed(data) and any(data.glob("*.db")):
             with Monitor(data) as monitor:
                 if monitor.daemon().state != "down":
@@ -73,24 +82,66 @@ def _is_up(child: subprocess.Popen[bytes], data: Path) -> bool:
     return False
 
 
-def _shown(child: subprocess.Popen[bytes], data: Path, output: Path) -> int:
+def _shown(runtime: subprocess.Popen[bytes], data: Path, output: Path, *, is_plain: bool) -> int:
+    """The dashboard until it is left, then the runtime until that ends; its exit code.
+
+    SIGTERM ends both, and so does a terminal that goes away: who wants more has ``outboxd run``.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     try:
-        left = show(data, read_only=False, is_plain=False, is_parent=True)
-    except SystemExit:
-        left = "stop"
-    except exits.Stop:  # the traceback is on the screen; the work need not end with the view
-        click.echo("the dashboard failed", err=True)
-        left = "view"
-    if left == "view" and child.poll() is None:
-        click.echo("outboxd goes on in this terminal; Ctrl-C stops it", err=True)
-        _wait(child)
-    else:
-        click.echo("stopping outboxd", err=True)
-    code = _ended(child)
-    click.echo(output.read_text(errors="replace"), nl=False)
+        left = _watched(data, is_plain=is_plain)
+        if left and runtime.poll() is None:
+            _say(f"{left}; outboxd goes on here (pid {runtime.pid}), Ctrl-C stops it")
+            _say(f"outboxd ui --data {data} shows it again, in any terminal")
+            runtime.wait()
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    if runtime.poll() is None:
+        _say("stopping outboxd")
+    code = _ended(runtime)
+    with contextlib.suppress(OSError):
+        click.echo(output.read_text(errors="replace"), nl=False)
+    if code < 0:
+        _say(f"outboxd was ended by {signal.Signals(-code).name}; nothing committed is lost")
+        return exits.FAILED
     return code
+
+
+def _watched(data: Path, *, is_plain: bool) -> str:
+    """Shows the dashboard; how it was left, or "" if outboxd shall be stopped with it."""
+    command = [sys.executable, "-m", "outboxd", "ui", "--data", str(data), "--beside"]
+    with _terminal_kept():
+        view = subprocess.Popen([*command, *(["--ascii"] if is_plain else [])])
+        try:
+            code = view.wait()
+        except (KeyboardInterrupt, SystemExit):
+            view.terminate()
+            view.wait()
+            raise
+    if code == STOP:
+        return ""
+    if code < 0:
+        return f"the dashboard was ended by {signal.Signals(-code).name}"
+    return "the dashboard failed" if code else "the dashboard is closed"
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """The terminal afterwards as it was before, even if the dashboard was killed."""
+    import termios
+
+    file = sys.stdin.fileno()
+    before = termios.tcgetattr(file) if os.isatty(file) else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError, termios.error):  # it may be gone
+                if termios.tcgetattr(file) != before:
+                    sys.stdout.write(_RESET)
+                    sys.stdout.flush()
+                    termios.tcsetattr(file, termios.TCSANOW, before)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -98,19 +149,17 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(exits.DONE)
 
 
-def _wait(child: subprocess.Popen[bytes]) -> None:
-    try:
-        child.wait()
-    except (KeyboardInterrupt, SystemExit):
-        return
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody is there to read it
+        click.echo(text, err=True)
 
 
-def _ended(child: subprocess.Popen[bytes]) -> int:
+def _ended(runtime: subprocess.Popen[bytes]) -> int:
     """Stops the runtime, which finishes what it has in hand; a second Ctrl-C stops it at once."""
-    if child.poll() is None:
-        child.terminate()
+    if runtime.poll() is None:
+        runtime.terminate()
     try:
-        return child.wait()
+        return runtime.wait()
     except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
-        return child.wait()
+        runtime.send_signal(signal.SIGINT)
+        return runtime.wait()

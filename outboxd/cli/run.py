@@ -46,6 +46,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--until-idle", is_flag=True, help="End when nothing is under way, and check.")
 @click.option("--verbose", is_flag=True, help="The whole log on stderr.")
 @click.option("--ui", is_flag=True, help="Show the dashboard; outboxd runs beside it.")
+@click.option("--ascii", "is_plain", is_flag=True, help="With --ui: plain characters.")
 def run(
     plugins: tuple[str, ...],
     data: Path | None,
@@ -56,6 +57,7 @@ def run(
     until_idle: bool,
     verbose: bool,
     ui: bool,
+    is_plain: bool,
 ) -> None:
     """Host plugins: the daemon.
 
@@ -77,7 +79,7 @@ def run(
     if ui:
         from .beside import run_beside
 
-        raise exits.Stop(run_beside(_without_ui(), settings.data))
+        raise exits.Stop(run_beside(_without_ui(), settings.data, is_plain=is_plain))
     line = Line()
     set_up_logging(settings.data, settings.log, line, verbose=verbose)
     names = chosen(plugins, settings)

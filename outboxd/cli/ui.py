@@ -15,14 +15,18 @@ from outboxd.settings import Settings
 from . import exits, streams
 from .options import is_interactive, with_settings
 
+STOP = 10
+"""How the dashboard of ``run --ui`` says to the process that waits for it: outboxd shall stop."""
+
 _HINT = "pip install 'textual>=8.2.8,<8.3'"
 
 
 @click.command()
 @click.option("--read-only", is_flag=True, help="Only look: no key changes anything.")
 @click.option("--ascii", "is_plain", is_flag=True, help="Plain characters instead of glyphs.")
+@click.option("--beside", "is_parent", is_flag=True, hidden=True)
 @with_settings
-def ui(settings: Settings, *, read_only: bool, is_plain: bool) -> None:
+def ui(settings: Settings, *, read_only: bool, is_plain: bool, is_parent: bool) -> None:
     """The dashboard: sagas, dead letters, flow, messages, log.
 
     \b
@@ -35,7 +39,9 @@ def ui(settings: Settings, *, read_only: bool, is_plain: bool) -> None:
     check()
     with Monitor(settings.data) as monitor:
         monitor.participants()
-    show(settings.data, read_only=read_only, is_plain=is_plain)
+    left = show(settings.data, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
+    if left == "stop":
+        raise exits.Stop(STOP)
 
 
 def check() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -40,8 +42,9 @@ SAID_S = 20.0
 
 
 class Dashboard(App[str]):
-    """``read_only`` leaves out every key that changes something; ``is_parent``: leaving it may
-    stop outboxd as well, and the result says which: "view" or "stop".
+    """``read_only`` leaves out every key that changes something; ``is_parent``: outboxd was
+    started with it, so that leaving it may stop that as well; the result says which: "view" or
+    "stop".
     """
 
     CSS_PATH = "outboxd.tcss"
@@ -78,6 +81,7 @@ class Dashboard(App[str]):
         self.stale_since: datetime | None = None
         self.said: Part = ("", "")
         self._said_at = 0.0
+        self._started_by = os.getppid()
         self._operation: Operation | None = None
         self._looks = 0
         self._wake = asyncio.Event()
@@ -111,6 +115,8 @@ class Dashboard(App[str]):
         self.theme_changed_signal.subscribe(self, self._on_theme)
         self.switch_mode("sagas")
         self.run_worker(self._keep_fresh(), group="fresh", exit_on_error=True)
+        with contextlib.suppress(ValueError, RuntimeError):  # it runs in no main thread
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, "view")
 
     def _on_theme(self, _: Any) -> None:
         self.tones = Tones(self)
@@ -118,6 +124,8 @@ class Dashboard(App[str]):
             widget.refresh()
 
     async def on_unmount(self) -> None:
+        with contextlib.suppress(ValueError, RuntimeError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await asyncio.to_thread(self.reader.close)
 
     # Keeping fresh.
@@ -154,6 +162,9 @@ class Dashboard(App[str]):
 
     async def look(self) -> None:
         """One look at everything that is shown now."""
+        if self.is_parent and os.getppid() != self._started_by:
+            self.exit("view")  # who started both is gone: the terminal is another's
+            return
         try:
             seen = await self.reader.ask(self._wanted())
         except OutboxdError as error:
@@ -261,8 +272,9 @@ class Dashboard(App[str]):
             self.screen.filter_by(words)
 
     def action_leave(self) -> None:
-        if not self.is_parent:
-            self.exit("view")
+        is_up = self.overview is not None and self.overview.daemon.state != "down"
+        if not self.is_parent or not is_up:
+            self.exit("stop" if self.is_parent else "view")
             return
         from .screens.ask import LEAVING, Ask
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from outboxd.datadir import is_claimed
+from outboxd.monitor import Monitor
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -75,6 +79,33 @@ def command() -> Callable[..., str]:
     return build
 
 
+TROUBLE = str(ROOT / "tests" / "tui" / "trouble.py")
+
+
+def process(*words: str) -> int | None:
+    """The process that has all of these words on its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            given = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it ended just now
+            continue
+        if all(word in given for word in words):
+            return int(path.parent.name)
+    return None
+
+
+async def shown_beside(
+    terminal: Terminal, command: Callable[..., str], folder: Path
+) -> tuple[Path, int]:
+    """``outboxd run --ui``: its data directory, and the process that draws."""
+    data = folder / "shop"
+    terminal.start(command("run", TROUBLE, "--data", str(data), "--ui"), (80, 24), folder)
+    await terminal.shows("▌1 Sagas", "● live")
+    view = process("--beside", str(data))
+    assert view is not None
+    return data, view
+
+
 async def test_a_run_with_its_dashboard_is_watched_repaired_and_stopped(
     tmp_path: Path, terminal: Terminal, command: Callable[..., str]
 ) -> None:
@@ -82,9 +113,8 @@ async def test_a_run_with_its_dashboard_is_watched_repaired_and_stopped(
     orders = [{"order_id": f"order-{n}", "cents": 900, "zone": "N1"} for n in (10401, 10402, 10407)]
     lines = [json.dumps({"type": "PlaceOrder", "data": order}) for order in orders]
     feed.write_text("\n".join(lines))
-    trouble = str(ROOT / "tests" / "tui" / "trouble.py")
     terminal.start(
-        command("run", trouble, "--data", "shop", "--feed", str(feed), "--ui"), (80, 24), tmp_path
+        command("run", TROUBLE, "--data", "shop", "--feed", str(feed), "--ui"), (80, 24), tmp_path
     )
     await terminal.shows("order-10407", "✗ stuck", "3 of 3 sagas")
     terminal.press("Enter")
@@ -171,3 +201,73 @@ async def test_a_stranger_finds_the_stuck_orders_and_brings_them_home_by_what_th
     terminal.press("q")
     await terminal.shows("EXIT=0")
     assert (broken_shop / "courier.jsonl").read_text().count("booked") == 8
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "the dashboard was ended by SIGKILL"),
+        (signal.SIGTERM, "the dashboard is closed"),
+    ],
+)
+async def test_a_dashboard_that_is_killed_leaves_the_work_and_a_whole_terminal(
+    tmp_path: Path,
+    terminal: Terminal,
+    command: Callable[..., str],
+    number: signal.Signals,
+    said: str,
+) -> None:
+    data, view = await shown_beside(terminal, command, tmp_path)
+    os.kill(view, number)
+    await terminal.shows(said, "outboxd goes on here")
+    assert "▌1 Sagas" not in terminal.screen, "the screen of before is back"
+    with Monitor(data) as monitor:
+        assert monitor.daemon().state == "up"
+    terminal.tmux("new-window", f"env PYTHONPATH={ROOT} {command('ui', '--data', str(data))}")
+    await terminal.shows("▌1 Sagas", "▸ up")
+    terminal.press("q")
+    await terminal.shows("outboxd goes on here")
+    assert is_claimed(data)
+    terminal.press("C-c")
+    await terminal.shows("stopped cleanly", "EXIT=0")
+    terminal.press("-l", "echoed")
+    await terminal.shows("echoed")
+
+
+async def test_a_terminal_that_goes_away_stops_outboxd_cleanly(
+    tmp_path: Path, terminal: Terminal, command: Callable[..., str]
+) -> None:
+    data, view = await shown_beside(terminal, command, tmp_path)
+    terminal.tmux("kill-server")
+    await wait_until(lambda: not is_claimed(data), "outboxd has stopped", PATIENCE_S)
+    output = data / "log" / "run.out"
+    await wait_until(lambda: "stopped cleanly" in output.read_text(), "it says so", PATIENCE_S)
+    await wait_until(lambda: not Path(f"/proc/{view}").exists(), "nothing draws", PATIENCE_S)
+
+
+async def test_who_waits_for_both_is_killed_and_outboxd_goes_on_without_a_dashboard(
+    tmp_path: Path, terminal: Terminal, command: Callable[..., str]
+) -> None:
+    data, view = await shown_beside(terminal, command, tmp_path)
+    waiting = process("run", "--ui", str(data))
+    assert waiting is not None
+    with Monitor(data) as monitor:
+        runtime = monitor.daemon().pid
+    assert runtime is not None
+    try:
+        os.kill(waiting, signal.SIGKILL)
+        await wait_until(lambda: not Path(f"/proc/{view}").exists(), "it leaves", PATIENCE_S)
+        assert is_claimed(data)
+    finally:
+        os.kill(runtime, signal.SIGTERM)
+    await wait_until(lambda: not is_claimed(data), "outboxd has stopped", PATIENCE_S)
+
+
+async def test_ctrl_c_twice_stops_outboxd_with_its_dashboard(
+    tmp_path: Path, terminal: Terminal, command: Callable[..., str]
+) -> None:
+    await shown_beside(terminal, command, tmp_path)
+    terminal.press("C-c")
+    await terminal.shows("(●) stop outboxd")
+    terminal.press("C-c")
+    await terminal.shows("stopped cleanly", "EXIT=0")

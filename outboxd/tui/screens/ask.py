@@ -34,7 +34,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """``typed``: what must be typed to go on; ``value``: the name of a JSON value that is asked
-    for; ``chosen``: which of the choices at first; ``is_severe`` paints the panel red.
+    for; ``chosen``: which of the choices at first; ``is_severe`` paints the panel red;
+    ``interrupted``: what ctrl+c chooses, if not to do nothing.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     typed: str = ""
     value: str = ""
     is_severe: bool = False
+    interrupted: str = ""
     no: str = "Do nothing"
 
 
@@ -67,6 +69,7 @@ LEAVING = Question(
         Choice(id="view", label="close the view only: outboxd goes on in this terminal",
                verb="Close the view"),
     ),
+    interrupted="stop",
     no="Stay",
 )  # fmt: skip
 
@@ -78,7 +81,7 @@ class Ask(ModalScreen[Answer | None]):
         Binding("escape", "no", "No"),
         Binding("n", "no", "No"),
         Binding("y", "yes", "Yes"),
-        Binding("ctrl+c", "no", "No", priority=True),
+        Binding("ctrl+c", "interrupt", "No", priority=True),
     ]
 
     def __init__(self, question: Question) -> None:
@@ -194,6 +197,10 @@ class Ask(ModalScreen[Answer | None]):
     @on(Button.Pressed, "#no")
     def action_no(self) -> None:
         self.dismiss(None)
+
+    def action_interrupt(self) -> None:
+        choice = self.question.interrupted
+        self.dismiss(Answer(choice=choice) if choice else None)
 
     @on(Button.Pressed, "#yes")
     def action_yes(self) -> None:
