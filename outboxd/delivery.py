@@ -220,15 +220,7 @@ class Delivery:
         then on whatever comes without a stream is held before it runs, so that it can be suspected.
         """
         self._is_cautious = not was_clean
-        for held in inbox.everything(connection):
-            was_running = held.state == RUNNING
-            if was_running:
-                held.state, held.due_at = WAITING, self.clock.now()
-                held.attempts -= 1  # it was interrupted, not failed; crashes have their own limit
-                held.crashes += int(not was_clean)
-            if not was_clean and held.state == WAITING and (was_running or not held.attempts):
-                held.is_suspect = 1
-            inbox.save(connection, held)
+        inbox.reopen(connection, self.clock.now(), was_clean=was_clean)
         self.firing.opened(connection, self.clock.now())
         self._reload(connection)
 

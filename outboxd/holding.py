@@ -5,9 +5,9 @@ An image of the database in memory, moved along with it; ``reload`` makes it ane
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 
-from .batch import Batch
+from .batch import NEVER, Batch
 from .lanes import RUNNING, WAITING, Lanes, Slot
 from .message import Envelope
 from .registry import Registry
@@ -19,7 +19,7 @@ LOCAL = "local"
 """The kind of what came without numbers: timers, sends, foreign producers; counted under "*"."""
 
 PLACE_S = 1.0
-"""Who waits for a place among the running effects is woken by the one that ends, or after this."""
+"""The first that waits for a place among the running effects looks again after this by itself."""
 
 LOCAL_KEY = ("*", LOCAL)
 
@@ -31,7 +31,8 @@ class Holding:
         self.lanes = Lanes()
         self.senders: dict[tuple[str, str], Sender] = {}
         self.running: Counter[str] = Counter()
-        self.waiting: dict[str, dict[int, None]] = {}
+        # By type, in order; a plain dict takes longer to find its first, the more are gone from it.
+        self.waiting: dict[str, OrderedDict[int, None]] = {}
         self._registry = registry
 
     def reload(self, connection: Connection) -> None:
@@ -39,11 +40,10 @@ class Holding:
         self.lanes = Lanes()
         self.running.clear()
         self.waiting.clear()
-        # What runs stands first in its lane, also where an undo has passed its step.
-        for held in sorted(inbox.everything(connection), key=lambda h: h.state != RUNNING):
-            if held.state == RUNNING:
-                self.running[held.type] += 1
-            self.lanes.add(_slot(held))
+        for n, lane, type_name, state, due_at, is_suspect in inbox.places(connection):
+            if state == RUNNING:
+                self.running[type_name] += 1
+            self.lanes.add(Slot(n, lane, state, due_at, bool(is_suspect)))
         self.senders = inbox.senders(connection)
 
     def new(self, batch: Batch, envelope: Envelope, body: bytes, key: tuple[str, str]) -> Held:
@@ -105,11 +105,9 @@ class Holding:
     def take_place(self, batch: Batch, held: Held, limit: int) -> bool:
         """Whether one more effect may run now: the first that waits for a place goes first.
 
-        Who gets none waits for one of the running effects to end.
+        Who gets none waits until it is woken: however many wait, waiting costs nothing.
         """
-        queue = self.waiting.setdefault(held.type, {})
-        while queue and (first := next(iter(queue))) not in self.lanes:
-            del queue[first]  # closed or answered while it waited
+        queue = self.waiting.setdefault(held.type, OrderedDict())
         is_first = not queue or next(iter(queue)) == held.n
         if self.running[held.type] < limit and is_first:
             queue.pop(held.n, None)
@@ -121,8 +119,9 @@ class Holding:
             self.hold(batch, held)
         queue[held.n] = None
         # In memory only: asking for a place is no write.
-        self.lanes.change(held.n, WAITING, batch.now + PLACE_S)
-        batch.wake_by(batch.now + PLACE_S)
+        look_at = batch.now + PLACE_S if is_first else NEVER
+        self.lanes.change(held.n, WAITING, look_at)
+        batch.wake_by(look_at)
         return False
 
     def leave(self, batch: Batch, held: Held) -> None:
@@ -132,6 +131,10 @@ class Holding:
             inbox.remove(batch.connection, held.n)
             if self.lanes.remove(held.n):
                 batch.wake_by(batch.now)
+            queue = self.waiting.get(held.type)
+            if queue and held.n in queue:  # it was closed while it waited for its place
+                del queue[held.n]
+                self._wake_first(batch, held.type)
 
     def count_done(self, batch: Batch, key: tuple[str, str], count: int = 1) -> None:
         """More messages of a sender are finished."""
@@ -159,9 +162,7 @@ class Holding:
             self._wake_first(batch, held.type)
 
     def _wake_first(self, batch: Batch, type_name: str) -> None:
-        queue = self.waiting.get(type_name, {})
-        while queue and (first := next(iter(queue))) not in self.lanes:
-            del queue[first]
+        queue = self.waiting.get(type_name)
         if queue:
             self.lanes.change(next(iter(queue)), WAITING, batch.now)
             batch.wake_by(batch.now)

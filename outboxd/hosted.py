@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import anyio
 from anyio.abc import TaskGroup
 
 from .batch import Outcome
@@ -203,15 +202,6 @@ class Hosted:
         """Takes messages from outside, durable when it returns."""
         await self._quarantine.until_clear()
         return await self.committer.commit(lambda cx: self.delivery.submit(cx, envelopes))
-
-    async def flush(self, deadline_s: float) -> None:
-        """Lets the relay publish what is committed, while the broker is up."""
-        with anyio.move_on_after(deadline_s):
-            while self.relay.is_up and self._is_publishing():  # noqa: ASYNC110 - only at the end
-                await anyio.sleep(0.01)
-
-    def _is_publishing(self) -> bool:
-        return any(p.published < p.last for p in self.relay.progress.values())
 
     async def prune(self, before: float) -> Pruned:
         """Removes a part of what ended before ``before`` (UTC seconds)."""

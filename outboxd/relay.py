@@ -23,6 +23,7 @@ from .store.meta import Identity
 from .store.outbox import OutRow
 from .stream import Marker, Published, Stream
 from .wake import Outage, Wake
+from .window import Window
 
 log = logging.getLogger("outboxd")
 
@@ -56,6 +57,7 @@ class Relay:
         self._stream = stream
         self._clock = clock
         self._fresh: dict[str, deque[OutRow]] = {}
+        self._windows: dict[str, Window] = {}
         self._identity = Identity("", 0)
         self._mark = 0
         self._expected: Marker | None = None
@@ -255,20 +257,33 @@ class Relay:
         """What comes next on each stream, from memory or, after a gap, from the outbox."""
         rows: list[OutRow] = []
         for stream, progress in list(self.progress.items()):
-            room = BATCH - len(rows)
-            if progress.published >= progress.last or room <= 0:
-                continue
-            fresh = self._fresh.get(stream, deque())
-            while fresh and fresh[0].seq <= progress.published:
-                fresh.popleft()
-            if fresh and fresh[0].seq == progress.published + 1:
-                rows += [fresh.popleft() for _ in range(min(room, len(fresh)))]
-            else:
-                after, limit = progress.published, room
-                rows += await self._committer.database.read(
-                    lambda cx, s=stream, a=after, n=limit: outbox.after(cx, s, a, n)  # type: ignore[misc]
-                )
+            if progress.published < progress.last:
+                room = min(BATCH - len(rows), self._room(stream, progress))
+                rows += await self._next_of(stream, progress.published, room)
+        for row in rows:
+            if (window := self._windows.get(row.stream)) is not None:
+                window.sent(row.seq, len(row.body))
         return rows
+
+    async def _next_of(self, stream: str, after: int, room: int) -> list[OutRow]:
+        if room <= 0:
+            return []
+        fresh = self._fresh.get(stream, deque())
+        while fresh and fresh[0].seq <= after:
+            fresh.popleft()
+        if fresh and fresh[0].seq == after + 1:
+            return [fresh.popleft() for _ in range(min(room, len(fresh)))]
+        return await self._committer.database.read(lambda cx: outbox.after(cx, stream, after, room))
+
+    def _room(self, stream: str, progress: Progress) -> int:
+        """How much of a stream may follow. Events have no bound: one subscriber that is away must
+
+        not keep them from the others.
+        """
+        if stream == events_stream(self._name):
+            return BATCH
+        window = self._windows.setdefault(stream, Window())
+        return window.room(progress.accepted, progress.published)
 
     def _open_streams(self, rows: list[OutRow]) -> list[str]:
         open_now = [stream for stream, p in self.progress.items() if not p.is_settled]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
+
 from . import asking
 from .batch import Batch
 from .book import DROPPED, Book, Live
@@ -30,7 +33,7 @@ class Waits:
             self._book.open_call(batch, live, self._opened(batch, live, step))
         row = live.row
         row.is_forward = int(instance.saga.is_forward_only)
-        row.step = label(list(instance.open.values()))
+        row.step = label(instance.open.values())
         if row.state != "stuck":
             row.detail = None
         self._book.save(batch, live)
@@ -107,11 +110,11 @@ def receive_of(instance: Instance, call: CallRow) -> Receive:
     return action
 
 
-def label(steps: list[Step]) -> str:
-    """What a saga is at, in a few words."""
+def label(steps: Collection[Step]) -> str:
+    """What a saga is at, in a few words, however many they are."""
     names = [
         f"{step.kind} {step.name}" if step.kind in ("sleep", "until") else step.name
-        for step in steps
+        for step in islice(steps, SHOWN)
     ]
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(steps) - SHOWN
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

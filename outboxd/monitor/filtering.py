@@ -68,7 +68,7 @@ def _compared(field: str, rest: str, is_not: bool) -> Term:
     if rest[0] in "<>":
         op, rest = ("<" if rest[0] == "<" else ">"), rest[1:]
     try:
-        number: Any = int(rest) if field == "try" else seconds(rest)
+        number: Any = int(rest[:18]) if field == "try" else seconds(rest)
     except ValueError as err:
         raise ConfigError(f"{field}:{rest}: {rest!r} is no number") from err
     return Term("age" if field == "since" else field, (number,), is_not, op)

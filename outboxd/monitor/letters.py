@@ -19,7 +19,7 @@ from outboxd.store.reading.filters import Term, where
 from . import filtering, nearest
 from .files import Files
 
-_NAME = re.compile(r"(?:(?P<participant>[^/\s]+)/)?(?:d-)?(?P<n>\d+)")
+_NAME = re.compile(r"(?:(?P<participant>[^/\s]+)/)?(?:d-)?(?P<n>\d{1,18})")
 _CALL = re.compile(
     r"(?P<saga>[^/]+/(?!every/)[^/]+/.+?)(?:~[0-9a-f]{11})?#(?P<pos>\d+)(?:~undo)?", re.DOTALL
 )

@@ -18,7 +18,9 @@ from .files import Files
 LATE_S = 5.0
 """A firing waits for the commit that is under way; a busy participant is no trouble yet."""
 
-_FIRING = re.compile(r"(?P<participant>[^/]+)/every/(?P<name>[^/#]+)(?:#(?P<n>\d+)(?:\.\d+)*)?")
+_FIRING = re.compile(
+    r"(?P<participant>[^/]+)/every/(?P<name>[^/#]+)(?:#(?P<n>\d{1,18})(?:\.\d+)*)?"
+)
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):

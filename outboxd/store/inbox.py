@@ -134,10 +134,34 @@ def holds(connection: Connection, type_name: str, key: str) -> bool:
     return row is not None
 
 
-def everything(connection: Connection) -> list[Held]:
-    """All rows, in the order in which they were accepted."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM outboxd_inbox ORDER BY n")
-    return [Held(*row) for row in rows.fetchall()]
+def reopen(connection: Connection, now: float, *, was_clean: bool) -> None:
+    """After a start: an attempt was interrupted, not failed, and is due; crashes count apart.
+
+    After a crash it is suspect, and so is what has not been tried: it may have run unrecorded.
+    """
+    if not was_clean:
+        connection.execute(
+            "UPDATE outboxd_inbox SET is_suspect = 1 WHERE state = 'waiting' AND attempts = 0"
+        )
+    crash = int(not was_clean)
+    connection.execute(
+        "UPDATE outboxd_inbox SET state = 'waiting', due_at = ?, attempts = attempts - 1, "
+        "crashes = crashes + ?, is_suspect = MAX(is_suspect, ?) WHERE state = 'running'",
+        (now, crash, crash),
+    )
+
+
+def places(connection: Connection) -> list[tuple[int, str, str, str, float, int]]:
+    """(n, lane, type, state, due_at, is_suspect) of all rows, in the order of their lanes.
+
+    As they were accepted, but what runs stands first, also where an undo has passed its step. No
+    body is read: there may be many, and large ones.
+    """
+    rows = connection.execute(
+        "SELECT n, lane, type, state, due_at, is_suspect FROM outboxd_inbox "
+        "ORDER BY state <> 'running', n"
+    )
+    return rows.fetchall()
 
 
 def seen_mark(connection: Connection, source: str, message_id: str) -> int | None:

@@ -258,3 +258,9 @@ async def test_a_second_ctrl_c_leaves_a_whole_line_behind(
     assert " ".join(last.split()) == (
         "stopped at once; what was committed is safe, the rest is done at the next start"
     )
+
+
+def test_a_number_that_no_letter_can_have_is_no_letter(shop: Path, run: Run) -> None:
+    result = run("dead", "show", f"d-{10**25}")
+    assert (result.exit_code, "Traceback" in result.stderr) == (2, False)
+    assert "they are called d-7 or payments/d-7" in result.stderr

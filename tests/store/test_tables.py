@@ -74,7 +74,37 @@ def test_a_state_that_nobody_knows_is_refused_by_the_table(connection: Connectio
 def test_the_inbox_is_listed_in_the_order_of_arrival(connection: Connection) -> None:
     for message_id in ("c", "a", "b"):
         inbox.add(connection, held(id=message_id))
-    assert [row.id for row in inbox.everything(connection)] == ["c", "a", "b"]
+    assert [n for n, *_ in inbox.places(connection)] == [1, 2, 3]
+
+
+def test_what_runs_is_listed_first(connection: Connection) -> None:
+    for state in ("waiting", "running", "held"):
+        inbox.add(connection, held(id=state, state=state))
+    assert [state for _, _, _, state, _, _ in inbox.places(connection)] == [
+        "running",
+        "waiting",
+        "held",
+    ]
+
+
+@pytest.mark.parametrize("was_clean", [True, False])
+def test_an_attempt_that_was_interrupted_is_given_back(
+    connection: Connection, was_clean: bool
+) -> None:
+    for state, attempts in (("running", 2), ("waiting", 0), ("waiting", 1), ("held", 0)):
+        inbox.add(connection, held(id=f"{state}-{attempts}", state=state, attempts=attempts))
+    inbox.reopen(connection, AT + 9, was_clean=was_clean)
+    rows = [inbox.by_number(connection, n) for n in range(1, 5)]
+    found = [(r.state, r.attempts, r.crashes, r.is_suspect) for r in rows if r is not None]
+    crash = int(not was_clean)
+    assert found == [
+        ("waiting", 1, crash, crash),
+        ("waiting", 0, 0, crash),
+        ("waiting", 1, 0, 0),
+        ("held", 0, 0, 0),
+    ]
+    assert rows[0] is not None
+    assert rows[0].due_at == AT + 9
 
 
 def test_messages_that_a_stuck_saga_holds_are_found(connection: Connection) -> None:
