@@ -173,11 +173,14 @@ class Database:
         return job.result  # type: ignore[return-value]  # set together with done
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
-        """Runs ``fn`` on the read-only connection."""
+        """Runs ``fn`` on the read-only connection; all that it reads is of one moment.
+
+        So what a commit moves from one table to another is in one of the two.
+        """
         reader = self._reader
         if reader is None or self._is_closed:
             raise Unavailable(f"{self.path.name} is closed")
-        return await anyio.to_thread.run_sync(_mapped, fn, reader, limiter=self._read_lane)
+        return await anyio.to_thread.run_sync(_snapshot, fn, reader, limiter=self._read_lane)
 
     def _commit(self, jobs: list[Job[Any]]) -> None:
         connection = self._writer
@@ -309,8 +312,13 @@ def mapped(err: BaseException, name: str) -> OutboxdError:
     return Unavailable(f"{name}: {err} ({code})")
 
 
-def _mapped(fn: Callable[[Connection], T], connection: Connection) -> T:
+def _snapshot(fn: Callable[[Connection], T], connection: Connection) -> T:
     try:
-        return fn(connection)
+        connection.execute("BEGIN")
+        try:
+            return fn(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
     except sqlite3.Error as err:
         raise mapped(err, "database") from err

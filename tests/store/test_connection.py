@@ -429,6 +429,39 @@ async def test_a_busy_lane_says_since_when_and_in_which_thread(database: Databas
 # Connections.
 
 
+async def test_a_read_sees_one_moment_whatever_is_committed_meanwhile(
+    database: Database,
+) -> None:
+    has_looked, is_written = threading.Event(), threading.Event()
+
+    def look_twice(connection: Connection) -> list[list[str]]:
+        first = notes(connection)
+        has_looked.set()
+        assert is_written.wait(10)
+        return [first, notes(connection)]
+
+    async def write() -> None:
+        await anyio.to_thread.run_sync(has_looked.wait, 10)
+        await database.write(put("a"))
+        is_written.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        assert await database.read(look_twice) == [[], []]
+    assert await database.read(notes) == ["a"]
+
+
+async def test_a_read_that_fails_is_over(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        notes(connection)
+        raise ValueError("no use for it")
+
+    with pytest.raises(ValueError, match="no use"):
+        await database.read(fail)
+    await database.write(put("a"))
+    assert await database.read(notes) == ["a"]
+
+
 async def test_a_reader_cannot_write(database: Database) -> None:
     with pytest.raises(Unavailable, match="SQLITE_READONLY"):
         await database.read(put("a"))
