@@ -17,6 +17,7 @@ from outboxd.effects import Steps
 from outboxd.message import Envelope, decode_envelope, events_stream, in_stream
 from outboxd.quarantine import Quarantine
 from outboxd.relay import SETTLE_S, Relay
+from outboxd.retry import PATIENT_BUDGET_S
 from outboxd.store import meta
 from outboxd.store.connection import Connection
 from outboxd.store.control import Request
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
     from .world import World
 
 T = TypeVar("T")
+
+_LATER = f"""
+SELECT MIN(at) FROM (
+    SELECT due_at AS at FROM outboxd_call UNION ALL
+    SELECT due_at FROM outboxd_inbox UNION ALL
+    SELECT due_at FROM outboxd_delayed UNION ALL
+    SELECT at + {PATIENT_BUDGET_S} FROM outboxd_undo WHERE state = 'sent'
+) WHERE at > ?
+"""
 
 
 def driven(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -244,7 +254,16 @@ class Node:
         fired = self._commit(lambda cx: self.delivery.timers(cx, sleeps_only=sleeps_only))
         self.due_at = min(self.due_at, begun.wake_at, fired.wake_at)
         if sleeps_only:
-            self.due_at = max(self.due_at, self.world.clock.at + 0.05)
+            self.due_at = max(self.due_at, self._looks_again_at(own.source))
+
+    def _looks_again_at(self, stream: str) -> float:
+        """Deadlines wait for its reader: soon, or once that is back; what else is due does not."""
+        now = self.world.clock.at
+        back_at = self.world.away.get(Feed(stream, self.name))
+        if back_at is None:
+            return now + 0.05
+        later: float | None = self.rows(_LATER, now)[0][0]
+        return back_at if later is None else min(back_at, later)
 
     def fire(self, schedule: str) -> None:
         """A schedule's first firing comes now, not later."""

@@ -109,11 +109,12 @@ class World:
             if self.steps > self.most_steps:
                 said = f"no end after {self.most_steps:,} steps"
                 raise Violated(said, self.oracles.open_sagas())
-            action = self.agenda.next()
+            action, now = self.agenda.next(), self.clock.at
             if action is not None:
                 self.do(action)
             elif self.agenda.pass_time(until):
-                self.steps = self.steps if until is None else 0  # that end will come
+                if until is not None and self.clock.at > now:
+                    self.steps = 0  # its end will come
             elif until is not None or not self.operator.look():
                 return
             self.checkpoint()

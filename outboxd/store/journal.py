@@ -269,12 +269,12 @@ def undo_name(connection: Connection, saga_id: str, pos: int) -> str:
     return "" if row is None else row[0]
 
 
-def unanswered(connection: Connection, before: float, limit: int) -> list[tuple[str, int, str]]:
-    """(saga, position, name) of undos asked for before ``before`` (index outboxd_undo_sent)."""
+def unanswered(connection: Connection, by: float, limit: int) -> list[tuple[str, int, str]]:
+    """(saga, position, name) of undos asked for by then (index outboxd_undo_sent)."""
     found = connection.execute(
-        "SELECT saga, pos, name FROM outboxd_undo WHERE state = 'sent' AND at < ? "
+        "SELECT saga, pos, name FROM outboxd_undo WHERE state = 'sent' AND at <= ? "
         "ORDER BY at LIMIT ?",
-        (before, limit),
+        (by, limit),
     )
     return found.fetchall()
 

@@ -272,6 +272,7 @@ def test_undos_without_an_answer_are_found_the_oldest_first(connection: Connecti
     late = [(SAGA, 2, "Unreserve"), (SAGA, 1, "Void")]
     assert journal.unanswered(connection, AT + 5, 10) == late
     assert journal.unanswered(connection, AT + 5, 1) == late[:1]
+    assert journal.unanswered(connection, AT + 1, 10) == late[:1], "that very moment is one too"
 
 
 def test_further_starts_wait_once_each_and_are_taken_together(connection: Connection) -> None:
