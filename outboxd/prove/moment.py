@@ -31,6 +31,7 @@ _NODE = (
 )
 _MEMORY = ("delivery", "committer", "relay", "consumers")
 _WORLD = ("hurt", "poisoned", "replayed", "owed", "sent", "away", "steps", "starts")
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple})
 _BROKER = ("serial", "_logs", "_accepted", "_markers")
 
 
@@ -94,8 +95,10 @@ def _attributes(owner: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 def copied(value: Any) -> Any:
     """A copy of containers and of the records in them; what they refer to otherwise stays."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
     if isinstance(value, dict):
-        kind = type(value)
         if kind is dict:
             return {key: copied(item) for key, item in value.items()}
         again = copy.copy(value)

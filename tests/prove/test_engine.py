@@ -18,12 +18,16 @@ from outboxd.prove import report, session
 from outboxd.prove.cast import Cast, examples_of
 from outboxd.prove.explore import Explorer, undisturbed
 from outboxd.registry import Registry
-from tests.prove import errand, tiny
+from tests.prove import errand, ticking, tiny
 
 JOBS = 2
 
 
-@pytest.mark.parametrize(("module", "runs"), [(tiny, 600), (errand, 150)], ids=["tiny", "errand"])
+@pytest.mark.parametrize(
+    ("module", "runs"),
+    [(tiny, 600), (errand, 150), (ticking, 60)],
+    ids=["tiny", "errand", "ticking"],
+)
 def test_it_holds_in_random_schedules(
     module: ModuleType, runs: int, storm: int, tell: Callable[[str], None]
 ) -> None:
