@@ -31,8 +31,8 @@ def settled(settings: Settings, requests: Sequence[Request]) -> list[Request]:
     return operate.wait(settings.data, [request.id for request in requests], VERDICT_S)
 
 
-def report(settings: Settings, out: Output, requests: Sequence[Request]) -> None:
-    """Prints the verdicts; ends with code 4 if one was refused."""
+def report(settings: Settings, out: Output, requests: Sequence[Request]) -> list[Request]:
+    """Prints the verdicts, and returns them; ends with code 4 if one was refused."""
     found = settled(settings, requests)
     if out.is_json:
         out.document([shown(request) for request in found])
@@ -45,6 +45,7 @@ def report(settings: Settings, out: Output, requests: Sequence[Request]) -> None
         out.say(pending_text(settings))
     if any(request.state == "refused" for request in found):
         raise exits.Stop(exits.REFUSED)
+    return found
 
 
 def _refusal(request: Request) -> str:

@@ -30,7 +30,7 @@ from .options import (
     yes_option,
 )
 from .output import Column, Output, ago, clock_time, colour_of, counted, moment, stated, whole
-from .watching import until
+from .watching import Standing, until
 
 _SAMPLE = 5
 """Letters that --dry-run names."""
@@ -71,20 +71,16 @@ def list_(
     empty = "Nothing is dead. Letters come here after their last try."
     with Monitor(settings.data) as monitor:
         if is_grouped:
-            groups = monitor.letter_groups(terms)
-            if out.is_json:
-                out.document(groups)
-            else:
-                out.rows(groups, _group_columns(now), empty=empty)
+            _groups(settings, out, monitor.letter_groups(terms), empty)
             return
         page = monitor.letters(terms, limit)
-    if out.is_json:
-        out.document(page.rows)
-        return
     if page.live and filter_:
         empty = f"0 of {counted(page.live, 'letter')} match."
-    out.rows(page.rows, _columns(page.rows, now), empty=empty)
-    if out.is_tty and len(page.rows) == limit and page.live > limit:
+    if out.is_json:
+        out.document(page.rows)
+    else:
+        out.rows(page.rows, _columns(page.rows, now), empty=empty)
+    if len(page.rows) == limit and page.live > limit:
         out.say(f"{limit} of {page.live:,} shown; --limit N shows more, --group their causes")
 
 
@@ -139,7 +135,9 @@ def replay(
         return
     if len(letters) > 1:
         confirmed(f"Replay {counted(len(letters), 'letter')}?", yes=yes)
-    report(settings, out, operate.replay(settings.data, letters, reason=reason))
+    asked = report(settings, out, operate.replay(settings.data, letters, reason=reason))
+    if wait and any(request.state == "pending" for request in asked):
+        raise exits.Stop(exits.FAILED)  # it was said that nothing is handled yet
     if wait:
         _wait(settings, out, letters, timeout_s)
 
@@ -278,6 +276,16 @@ def _unsettled(monitor: Monitor, name: str) -> Letter:
     return letter.participant, letter.n
 
 
+def _groups(settings: Settings, out: Output, groups: list[LetterGroup], empty: str) -> None:
+    if out.is_json:
+        out.document(groups)
+        return
+    out.rows(groups, _group_columns(utc(SystemClock().now())), empty=empty)
+    if groups and out.is_tty:
+        command = f"outboxd dead replay --filter handler:{groups[0].handler} --first 5 --wait"
+        out.say(f"next: {with_data(command, settings)}")
+
+
 def _dry(out: Output, letters: list[Letter], verb: str) -> None:
     names = [f"{participant}/d-{n}" for participant, n in letters]
     if out.is_json:
@@ -292,18 +300,22 @@ def _dry(out: Output, letters: list[Letter], verb: str) -> None:
 
 def _wait(settings: Settings, out: Output, letters: list[Letter], timeout_s: float) -> None:
     """Until none of the letters is being replayed; ends with code 1 if one is dead again."""
+    line = Standing()
     with Monitor(settings.data) as monitor:
 
-        def ended() -> list[LetterRow] | None:
-            rows = [monitor.letter(f"{owner}/d-{n}").letter for owner, n in letters]
-            return None if any(row.state == "replaying" for row in rows) else rows
+        def ended() -> dict[str, int] | None:
+            states = monitor.letter_states(letters)
+            left = states.get("replaying", 0)
+            line.show(f"{len(letters) - left:,} of {len(letters):,} settled")
+            return None if left else states
 
-        rows = until(monitor, ended, timeout_s)
-    if rows is None:
+        states = until(monitor, ended, timeout_s)
+    line.end()
+    if states is None:
         exits.say_error(f"not all are handled after {timeout_s:g} s; nothing is lost", None)
         raise exits.Stop(exits.FAILED)
-    failed = [row for row in rows if row.state == "dead"]
-    out.say(f"{len(rows) - len(failed)} handled, {len(failed)} failed again")
+    failed = states.get("dead", 0)
+    out.say(f"{len(letters) - failed} handled, {failed} failed again")
     if failed:
         raise exits.Stop(exits.FAILED)
 

@@ -43,12 +43,12 @@ def list_(settings: Settings, out: Output, limit: int, filter_: str) -> None:
     """
     with Monitor(settings.data) as monitor:
         rows = monitor.messages(parse(filter_, MESSAGE_FIELDS), limit)
+    empty = "0 messages match." if filter_ else "Nothing is under way."
     if out.is_json:
         out.document(rows)
-        return
-    empty = "0 messages match." if filter_ else "Nothing is under way."
-    out.rows(rows, _columns(rows, utc(SystemClock().now())), empty=empty)
-    if out.is_tty and len(rows) == limit:
+    else:
+        out.rows(rows, _columns(rows, utc(SystemClock().now())), empty=empty)
+    if len(rows) == limit:
         out.say(f"the first {counted(limit, 'message')} are shown; --limit N shows more")
 
 

@@ -91,14 +91,14 @@ def list_(
             terms.append(term(field, *values))
     with Monitor(settings.data) as monitor:
         page = monitor.sagas(terms, limit)
-    if out.is_json:
-        out.document(page.rows)
-        return
     empty = "No saga has started. Send one: outboxd send TYPE '{…}'"
     if page.total:
         empty = f"0 of {counted(page.total, 'saga')} match."
-    out.rows(page.rows, _columns(page.rows, utc(SystemClock().now())), empty=empty)
-    if out.is_tty and page.matching > len(page.rows):
+    if out.is_json:
+        out.document(page.rows)
+    else:
+        out.rows(page.rows, _columns(page.rows, utc(SystemClock().now())), empty=empty)
+    if page.matching > len(page.rows):
         out.say(f"{len(page.rows)} of {page.matching:,} shown; --limit N shows more")
 
 

@@ -14,6 +14,9 @@ from . import exits
 from .options import with_data, with_output, with_settings
 from .output import Column, Output, ago, ahead, colour_of, counted, moment, shortened
 
+MANY = 5
+"""More letters than these are looked at by their causes."""
+
 _STATES = ("stuck", "compensating", "running", "completed", "compensated", "cancelled")
 
 
@@ -139,7 +142,8 @@ def _next(overview: Overview) -> list[str]:
     if overview.sagas("stuck"):
         found.append("outboxd saga list --state stuck")
     if overview.letters:
-        found.append("outboxd dead list")
+        is_many = overview.letters > MANY
+        found.append("outboxd dead list --group" if is_many else "outboxd dead list")
     return found
 
 

@@ -22,6 +22,7 @@ from outboxd.monitor import Monitor
 from outboxd.store.control import CatalogEntry
 from tests.cli import filling
 from tests.cli.conftest import ROOT, Run
+from tests.cli.test_terminal import on_terminal
 from tests.conftest import wait_until
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -118,6 +119,39 @@ def test_nothing_is_queued_for_what_has_ended(shop: Path, run: Run) -> None:
     replayed = run("dead", "replay", "d-1")
     assert (replayed.exit_code, replayed.stdout) == (4, "")
     assert replayed.stderr == "error: payments/d-1 was discarded already\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("command", ["saga list", "dead list", "message list"])
+def test_a_list_that_is_not_whole_says_so_in_a_pipe_as_well(
+    shop: Path, run: Run, command: str, form: list[str]
+) -> None:
+    with filling.store(shop, "payments") as connection:
+        filling.letter(connection, "another")
+    result = run(*command.split(), "--limit", "1", *form)
+    assert result.exit_code == 0
+    assert "--limit N shows more" in result.stderr
+    assert "--limit" not in result.stdout
+    assert "--limit" not in run(*command.split()).stderr
+
+
+def test_nothing_is_waited_for_while_outboxd_is_down(shop: Path, run: Run) -> None:
+    result = run("dead", "replay", "d-1", "--wait")
+    assert result.exit_code == 1
+    assert "queued; it is applied as soon as outboxd runs" in result.stderr
+    assert "failed again" not in result.stderr
+
+
+def test_many_letters_are_looked_at_by_their_causes(shop: Path) -> None:
+    _, few = on_terminal("status", env={"NO_COLOR": "1"})
+    assert "next       outboxd dead list\r\n" in few
+    with filling.store(shop, "payments") as connection:
+        for n in range(9):
+            filling.letter(connection, f"more-{n}")
+    _, many = on_terminal("status", env={"NO_COLOR": "1"})
+    assert "next       outboxd dead list --group\r\n" in many
+    _, groups = on_terminal("dead", "list", "--group", env={"NO_COLOR": "1"})
+    assert "outboxd dead replay --filter handler:payments.authorize --first 5 --wait" in groups
 
 
 def test_a_full_disk_is_what_the_status_says(
