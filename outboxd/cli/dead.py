@@ -51,7 +51,9 @@ def dead() -> None:
 @dead.command("list")
 @click.option("--group", "is_grouped", is_flag=True, help="By cause: handler and type of error.")
 @click.option("--all", "show_all", is_flag=True, help="Settled ones as well.")
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 @filter_option(", ".join(LETTER_FIELDS))
 @with_settings
 @with_output

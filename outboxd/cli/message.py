@@ -30,7 +30,9 @@ def message() -> None:
 
 
 @message.command("list")
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 @filter_option(", ".join(MESSAGE_FIELDS))
 @with_settings
 @with_output

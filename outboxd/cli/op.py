@@ -21,7 +21,9 @@ def op() -> None:
 
 
 @op.command("list")
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 @with_settings
 @with_output
 def list_(settings: Settings, out: Output, limit: int) -> None:

@@ -65,7 +65,9 @@ def saga() -> None:
 @click.option("--state", "states", multiple=True, help=f"Only these: {_STATES}.")
 @click.option("--type", "types", multiple=True, help="Only this saga, by its function's name.")
 @click.option("--key", "keys", multiple=True, help="Only with this in its key.")
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 @filter_option(", ".join(SAGA_FIELDS))
 @with_settings
 @with_output

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from outboxd import __version__
 from outboxd.errors import OutboxdError
 from outboxd.monitor import Health, Monitor, Overview
 from outboxd.settings import Settings
@@ -95,6 +96,8 @@ def _daemon(out: Output, overview: Overview) -> str:
     )
     facts = [f"{word} {ago(daemon.started_at, overview.at)}", f"pid {daemon.pid}"]
     facts += [text for text in (daemon.node, daemon.version) if text]
+    if daemon.version not in (None, __version__):
+        facts.append(out.painted(f"this command is {__version__}", "yellow"))
     return ", ".join(facts)
 
 

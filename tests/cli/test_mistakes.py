@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from outboxd import Command
+from outboxd import Command, __version__
 from outboxd.monitor import Monitor
 from outboxd.store.control import CatalogEntry
 from tests.cli import filling
@@ -140,6 +140,15 @@ def test_nothing_is_waited_for_while_outboxd_is_down(shop: Path, run: Run) -> No
     assert result.exit_code == 1
     assert "queued; it is applied as soon as outboxd runs" in result.stderr
     assert "failed again" not in result.stderr
+
+
+def test_a_daemon_of_another_version_is_named(shop: Path) -> None:
+    with filling.daemon(shop, version="9.9.9"):
+        _, said = on_terminal("status", env={"NO_COLOR": "1"})
+    assert f"9.9.9, this command is {__version__}" in " ".join(said.split())
+    with filling.daemon(shop, version=__version__):
+        _, said = on_terminal("status", env={"NO_COLOR": "1"})
+    assert "this command is" not in said
 
 
 def test_many_letters_are_looked_at_by_their_causes(shop: Path) -> None:
