@@ -117,7 +117,7 @@ def children_of_this_process() -> set[str]:
 
 
 async def wait_until(
-    predicate: Callable[[], bool | Awaitable[bool]], description: str, timeout: float = 10.0
+    predicate: Callable[[], bool | Awaitable[bool]], description: str, timeout: float = 30.0
 ) -> None:
     """Waits until ``predicate()`` holds; fails with ``description`` after ``timeout`` seconds.
 

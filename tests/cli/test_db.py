@@ -151,6 +151,6 @@ def test_commands_are_completed(workplace: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=50,
     )
     assert done.stdout == "plain,replay\n"

@@ -187,7 +187,7 @@ def test_a_sign_that_the_terminal_has_not_becomes_a_plain_one(shop: Path) -> Non
             "PYTHONIOENCODING": "latin-1",
             "PYTHONUTF8": "0",
         },
-        timeout=20,
+        timeout=50,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"orders/fulfil/10431  x stuck")
@@ -198,7 +198,7 @@ def test_a_name_in_another_encoding_is_not_found_and_no_bug(shop: Path) -> None:
         [sys.executable, "-m", "outboxd", "why", b"\xf6rder"],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0"},
-        timeout=20,
+        timeout=50,
     )
     assert done.returncode == 3, done.stderr
     assert b"Traceback" not in done.stderr
@@ -210,7 +210,7 @@ def test_a_caller_that_closed_the_output_is_no_error(shop: Path) -> None:
         ["sh", "-c", command],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=20,
+        timeout=50,
     )
     assert (done.returncode, done.stderr) == (0, b"")
 

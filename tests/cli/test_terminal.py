@@ -48,7 +48,7 @@ def on_terminal(
             os.write(ours, keys)
             keys = b""
     os.close(ours)
-    return child.wait(timeout=20), output.decode()
+    return child.wait(timeout=50), output.decode()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_reader_that_leaves_is_no_error(shop: Path) -> None:
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=20,
+            timeout=50,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     finally:
@@ -179,7 +179,7 @@ def test_reading_loads_neither_dashboard_broker_nor_event_loop(shop: Path) -> No
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=50,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from outboxd.stream import Entry, Marker, Stream
 from outboxd.wire import Wire
 
 MARK = Marker("store-1", 1, 1)
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class FakeClock:

@@ -185,7 +185,7 @@ async def test_a_frozen_server_is_reported_and_not_replaced(
     monkeypatch.setattr(embedded, "PROBE_S", 0.1)
     os.kill(pid, signal.SIGSTOP)
     for call in (broker.ensure, Embedded(folder).start):
-        with anyio.fail_after(5), pytest.raises(Unavailable, match=f"process {pid}") as caught:
+        with anyio.fail_after(15), pytest.raises(Unavailable, match=f"process {pid}") as caught:
             await call()
         assert "kill the process" in str(caught.value.hint)
     assert processes_in(folder) == [pid]
@@ -205,7 +205,7 @@ async def test_a_server_that_does_not_stop_is_killed(
         await last.start()
     monkeypatch.setattr(embedded, "STOP_S", 0.3)
     os.kill(pid_of(broker), signal.SIGSTOP)
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         await last.stop()
 
     async def is_gone() -> bool:

@@ -179,7 +179,7 @@ async def test_a_blocked_read_notices_at_once_that_its_group_is_gone(
         with pytest.raises(NoGroup):
             await broker.stream.read("s", "g", "c", count=1, block_s=30)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader)
             await until_blocked(broker)

@@ -75,9 +75,9 @@ def test_a_journal_of_ten_thousand_steps_replays_in_no_time(shape: str) -> None:
     saga = saga_row(
         id=f"desk/{code.__name__}/1", name=code.__name__, key="1", start=start_of(Go(id="1"))
     )
-    began = time.perf_counter()
+    began = time.process_time()
     instance = rebuilt(Registry([desk]), "desk", saga, rows)
-    assert time.perf_counter() - began < REPLAY_S
+    assert time.process_time() - began < REPLAY_S
     (step,) = instance.open.values()
     assert (step.kind, step.pos) == ("sleep", STEPS + 1)
     instance.drop()
@@ -104,9 +104,9 @@ async def test_many_waiting_sagas_are_neither_read_nor_built_at_a_start(
             await harness.runtime.start_all([Go(id=str(n)) for n in range(first, first + 500)])
         stream = harness.stream
     built.clear()
-    began = time.perf_counter()
+    began = time.process_time()
     async with hosting(cast.desk, data=tmp_path, clock=clock, stream=stream) as harness:
-        assert time.perf_counter() - began < READY_S
+        assert time.process_time() - began < READY_S
         assert harness.runtime.progress().open == count
         assert built == []
         handle = await harness.runtime.handle("desk/trip/7")

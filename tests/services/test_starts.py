@@ -107,7 +107,7 @@ async def test_a_start_behind_a_saga_that_stands_is_told_so(cast: Cast, tmp_path
     async with hosting(*cast.participants, data=tmp_path) as harness:
         await harness.start(Go(id="1"))
         await harness.until_saga("desk/trip/1", "stuck: bug")
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             assert (await harness.start(Go(id="1"))).id == "desk/trip/1"
 
 
@@ -123,7 +123,7 @@ async def test_starts_that_were_cut_off_are_found_again(cast: Cast, tmp_path: Pa
 
 
 async def begin(harness: Harness, key: str, all_at_once: bool) -> str:
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         if all_at_once:
             return (await harness.runtime.start_all([Go(id=key)]))[0].id
         return (await harness.start(Go(id=key))).id

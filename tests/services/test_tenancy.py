@@ -13,7 +13,7 @@ import pytest
 from outboxd import Saga, tenancy
 from outboxd.errors import Refused
 from outboxd.memory_stream import MemoryStream
-from outboxd.tenancy import BEAT_S, WATCH_S, Tenancy
+from outboxd.tenancy import WATCH_S, Tenancy
 from outboxd.testing import FakeClock, FaultyStream, running, wait_until
 from tests.promises.cast import Cast, Do, Go, new_stream
 
@@ -33,7 +33,7 @@ def a_cast() -> Cast:
 
 
 async def test_a_copy_of_a_data_directory_is_refused_while_the_original_runs(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = FakeClock()
     stream = new_stream(clock)
@@ -47,10 +47,12 @@ async def test_a_copy_of_a_data_directory_is_refused_while_the_original_runs(
                 pass
         assert await (await harness.start(Go(id="2"))).result() == "do a"
     # The original has ended: a copy may take its place, at once.
-    began = anyio.current_time()
-    async with running(*a_cast().participants, data=copy, stream=stream, clock=clock) as harness:
-        assert anyio.current_time() - began < WATCH_S
-        assert harness.runtime.progress().started >= 1
+    monkeypatch.setattr(tenancy, "WATCH_S", 3600.0)
+    with anyio.fail_after(30):
+        async with running(
+            *a_cast().participants, data=copy, stream=stream, clock=clock
+        ) as harness:
+            assert harness.runtime.progress().started >= 1
 
 
 @pytest.fixture
@@ -64,16 +66,20 @@ def a_pid_of_the_past() -> int:
     return child.pid
 
 
-async def test_what_a_killed_process_has_said_is_passed_at_once(stream: FaultyStream) -> None:
+async def test_what_a_killed_process_has_said_is_passed_at_once(
+    stream: FaultyStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenancy, "BEAT_S", 3600.0)
+    monkeypatch.setattr(tenancy, "WATCH_S", 3600.0)
     await stream.set_tenants({"desk": f"{tenancy._place()} {a_pid_of_the_past()} abc 7"})
-    with anyio.fail_after(BEAT_S):
+    with anyio.fail_after(30):
         await Tenancy(NAMES).take(stream)
 
 
 async def test_what_stands_still_elsewhere_is_passed_after_a_moment(stream: FaultyStream) -> None:
     await stream.set_tenants({"desk": "another/machine 1 abc 7"})
     began = anyio.current_time()
-    with anyio.fail_after(WATCH_S * 3):
+    with anyio.fail_after(30):
         await Tenancy(NAMES).take(stream)
     assert anyio.current_time() - began >= WATCH_S
     said = (await stream.tenants(["desk"]))["desk"]
@@ -90,7 +96,7 @@ async def test_who_was_asleep_gives_way_to_who_has_come(
     await comer.take(stream)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(comer.run, stream)
-        with pytest.raises(Refused, match="another process hosts"), anyio.fail_after(5):
+        with pytest.raises(Refused, match="another process hosts"), anyio.fail_after(30):
             await sleeper.run(stream)
         tasks.cancel_scope.cancel()
 

@@ -222,7 +222,7 @@ async def test_without_its_pump_nobody_waits_for_a_commit(tmp_path: Path) -> Non
         pump.start_soon(database.run)
         await anyio.wait_all_tasks_blocked()
         pump.cancel_scope.cancel()
-    with anyio.fail_after(5), pytest.raises(Unavailable, match="is closed"):
+    with anyio.fail_after(15), pytest.raises(Unavailable, match="is closed"):
         await database.write(put("a"))
     await database.close()
 
@@ -234,7 +234,7 @@ async def test_a_slow_function_does_not_hold_up_another_database(
     async with pumped(tmp_path / "orders.db") as other, anyio.create_task_group() as tasks:
         tasks.start_soon(database.write, gate)
         await wait_until(gate.has_begun.is_set, "the lane is held")
-        with anyio.fail_after(5):
+        with anyio.fail_after(15):
             assert await other.write(put("a")) == "a"
         gate.open()
 
@@ -397,7 +397,7 @@ async def test_closing_refuses_what_is_queued_and_waits_for_what_runs(tmp_path: 
 async def test_closing_wakes_an_idle_pump(tmp_path: Path) -> None:
     database = Database(tmp_path / "payments.db")
     await database.open()
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(database.run)
             await anyio.wait_all_tasks_blocked()

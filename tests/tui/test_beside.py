@@ -46,7 +46,7 @@ def site(shop: Path) -> Iterator[int]:
     assert "read-only" in first
     yield port
     child.terminate()
-    child.wait(timeout=20)
+    child.wait(timeout=50)
     child.stdout.close()
 
 

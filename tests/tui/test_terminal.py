@@ -37,7 +37,7 @@ class Terminal:
 
     def tmux(self, *args: str) -> str:
         command = ["tmux", "-L", self.socket, "-f", "/dev/null", *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=50).stdout
 
     def start(self, command: str, size: tuple[int, int], folder: Path) -> None:
         width, height = str(size[0]), str(size[1])
