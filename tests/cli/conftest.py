@@ -36,7 +36,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 @pytest.fixture(autouse=True)
 def moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is filled in is as old as it says, however long the run has been going."""
-    monkeypatch.setattr(filling, "NOW", filling.this_second())
+    monkeypatch.setattr(filling, "_at", filling.this_second())
 
 
 @pytest.fixture

@@ -27,16 +27,22 @@ def this_second() -> float:
     return float(int(time.time()))
 
 
-NOW = this_second()
-"""The moment at which everything is filled. Each test has its own (conftest): what a command shows
-is judged by the real clock, and the module was imported when the run began."""
+_at = this_second()
+
+
+def now() -> float:
+    """The moment at which everything is filled in; each test has its own (conftest).
+
+    What a command shows is judged by the real clock, and this module was imported long ago.
+    """
+    return _at
 
 
 class Still:
-    """A clock that stands at ``NOW``."""
+    """A clock that stands at ``now``."""
 
     def now(self) -> float:
-        return NOW
+        return now()
 
     def monotonic(self) -> float:
         return 0.0
@@ -120,7 +126,7 @@ def envelope(message_id: str, type_name: str, **fields: Any) -> bytes:
             id=message_id,
             type=type_name,
             source=fields.pop("source", "orders"),
-            time=datetime.fromtimestamp(NOW, UTC),
+            time=datetime.fromtimestamp(now(), UTC),
             data=encode_raw(data),
             **fields,
         )
@@ -148,9 +154,9 @@ def saga(connection: Connection, key: str, state: str = "running", **fields: Any
         "state": state,
         "step": None if ended else "AuthorizePayment",
         "ending": state if ended else None,
-        "started_at": NOW - HOUR,
-        "moved_at": NOW - MINUTE,
-        "ended_at": NOW - MINUTE if ended else None,
+        "started_at": now() - HOUR,
+        "moved_at": now() - MINUTE,
+        "ended_at": now() - MINUTE if ended else None,
         "result": b'{"shipment":"s-1"}' if state == "completed" else None,
         "start": envelope(f"m-{key}", "PlaceOrder", subject=key),
     } | fields
@@ -194,14 +200,14 @@ def call(connection: Connection, saga_id: str, pos: int = 2, **fields: Any) -> s
         "id": f"{saga_id}#{pos}",
         "name": "AuthorizePayment",
         "to_name": "payments",
-        "sent_at": NOW - MINUTE,
+        "sent_at": now() - MINUTE,
         "span_s": 3 * MINUTE,
-        "due_at": NOW + 2 * MINUTE,
+        "due_at": now() + 2 * MINUTE,
         "strict": 0,
         "on_dead": "hold",
         "kind": "call",
     } | fields
-    journal(connection, saga_id, "run", 1, "create_order", NOW - 2 * MINUTE)
+    journal(connection, saga_id, "run", 1, "create_order", now() - 2 * MINUTE)
     journal(connection, saga_id, row["kind"], pos, row["name"], row["sent_at"])
     insert(connection, "call", **row)
     return str(row["id"])
@@ -218,7 +224,7 @@ def undo(connection: Connection, saga_id: str, pos: int = 2, name: str = "VoidPa
         id=message_id,
         name=name,
         state="sent",
-        at=NOW - 5,
+        at=now() - 5,
     )
     return message_id
 
@@ -233,8 +239,8 @@ def held(connection: Connection, message_id: str, **fields: Any) -> int:
         "type": "AuthorizePayment",
         "key": "1",
         "state": "waiting",
-        "at": NOW - MINUTE,
-        "due_at": NOW + MINUTE,
+        "at": now() - MINUTE,
+        "due_at": now() + MINUTE,
         "body": envelope(message_id, "AuthorizePayment"),
     } | fields
     return insert(connection, "inbox", **row)
@@ -251,8 +257,8 @@ def letter(connection: Connection, message_id: str, **fields: Any) -> int:
         "handler": "payments.authorize",
         "state": "dead",
         "attempts": 5,
-        "first_at": NOW - 2 * HOUR,
-        "at": NOW - HOUR,
+        "first_at": now() - 2 * HOUR,
+        "at": now() - HOUR,
         "error_type": "CardTimeout",
         "error": "no answer from card-gw after 5.0 s",
         "traceback": (
@@ -272,7 +278,7 @@ def attempt(connection: Connection, message_id: str, n: int, outcome: str) -> No
         "attempt",
         id=message_id,
         n=n,
-        at=NOW - HOUR + n,
+        at=now() - HOUR + n,
         took_s=5.0,
         outcome=outcome,
         error="CardTimeout: no answer from card-gw after 5.0 s",
@@ -300,7 +306,7 @@ def sent(
     for seq in range(settled + 1, numbers + 1):
         body = envelope(f"{to}-{seq}", "AuthorizePayment")
         insert(
-            connection, "outbox", stream=stream, seq=seq, id=f"{to}-{seq}", at=NOW - 30, body=body
+            connection, "outbox", stream=stream, seq=seq, id=f"{to}-{seq}", at=now() - 30, body=body
         )
 
 
@@ -313,18 +319,18 @@ def a_shop(data: Path) -> None:
         stuck = saga(connection, "10431", "stuck", stuck="letter", detail=detail)
         call(connection, stuck, due_at=None)
         call(connection, saga(connection, "10519"))
-        call(connection, saga(connection, "10388"), due_at=NOW - MINUTE)
+        call(connection, saga(connection, "10388"), due_at=now() - MINUTE)
         asleep = saga(connection, "10401", step="sleep 7200s")
-        call(connection, asleep, name="sleep", kind="sleep", to_name="", due_at=NOW + 2 * HOUR)
+        call(connection, asleep, name="sleep", kind="sleep", to_name="", due_at=now() + 2 * HOUR)
         call(connection, saga(connection, "10530"))
         reason = "AuthorizePayment: over the limit"
         undone = saga(connection, "10502", "compensating", reason=reason, step="undo VoidPayment")
         undo(connection, undone)
         done = saga(connection, "10300", "completed")
-        journal(connection, done, "call", 1, "AuthorizePayment", NOW - 2 * MINUTE)
-        journal(connection, done, "ok", 1, "AuthorizePayment", NOW - MINUTE, {"cents": 4990})
-        journal(connection, done, "ended", 0, "completed", NOW - MINUTE)
-        saga(connection, "10301", "compensated", reason=reason, ended_at=NOW - 2 * MINUTE)
+        journal(connection, done, "call", 1, "AuthorizePayment", now() - 2 * MINUTE)
+        journal(connection, done, "ok", 1, "AuthorizePayment", now() - MINUTE, {"cents": 4990})
+        journal(connection, done, "ended", 0, "completed", now() - MINUTE)
+        saga(connection, "10301", "compensated", reason=reason, ended_at=now() - 2 * MINUTE)
     with store(data, "payments") as connection:
         accepted(connection, 7, 3)
         message_id = f"{stuck}#2"
@@ -337,7 +343,7 @@ def a_shop(data: Path) -> None:
             key="10519",
             lane="orders|in|10519",
             attempts=3,
-            due_at=NOW + 12,
+            due_at=now() + 12,
             error="CardTimeout: no answer from card-gw after 5.0 s",
         )
         held(
@@ -347,6 +353,6 @@ def a_shop(data: Path) -> None:
             lane="orders|in|10530",
             attempts=1,
             state="running",
-            started_at=NOW - 2,
+            started_at=now() - 2,
         )
         held(connection, f"{undone}#2~undo", type="VoidPayment", lane="orders|in|10502")

@@ -66,7 +66,7 @@ def test_data_from_the_future_shows_a_wrong_clock(data: Path) -> None:
     data.mkdir(mode=0o700)
     (data / "orders.db").write_bytes(b"")
     assert found("clock", data).state == "ok"
-    os.utime(data / "orders.db", (filling.NOW + 7200, filling.NOW + 7200))
+    os.utime(data / "orders.db", (filling.now() + 7200, filling.now() + 7200))
     assert "2h in the future" in found("clock", data).text
 
 

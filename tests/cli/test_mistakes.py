@@ -167,7 +167,7 @@ def test_a_full_disk_is_what_the_status_says(
     shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
-    with filling.daemon(shop, at=filling.NOW - 11):
+    with filling.daemon(shop, at=filling.now() - 11):
         result = run("status", "--check")
     assert result.exit_code == 1
     said = (

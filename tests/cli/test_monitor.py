@@ -44,12 +44,12 @@ def test_each_participant_is_counted(monitor: Monitor) -> None:
     assert (payments.waiting, payments.retrying, payments.running, payments.held) == (1, 1, 1, 0)
     assert (payments.outbox, payments.letters) == (0, 1)
     assert payments.letters_oldest_at is not None
-    assert payments.letters_oldest_at.timestamp() == pytest.approx(filling.NOW - HOUR)
+    assert payments.letters_oldest_at.timestamp() == pytest.approx(filling.now() - HOUR)
     assert payments.next_what == "retry"
     orders = health(monitor, "orders")
     assert orders.outbox == 1
     assert orders.outbox_oldest_at is not None
-    assert orders.outbox_oldest_at.timestamp() == pytest.approx(filling.NOW - 30)
+    assert orders.outbox_oldest_at.timestamp() == pytest.approx(filling.now() - 30)
     assert orders.sagas == {
         "stuck": 1,
         "compensating": 1,
@@ -147,7 +147,7 @@ def test_a_retry_is_shown_where_it_happens(monitor: Monitor) -> None:
     [row] = monitor.sagas("state:retrying").rows
     assert (row.tries, row.error) == (3, "CardTimeout: no answer from card-gw after 5.0 s")
     assert row.next_at is not None
-    assert row.next_at.timestamp() == pytest.approx(filling.NOW + 12)
+    assert row.next_at.timestamp() == pytest.approx(filling.now() + 12)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_short_list_still_begins_with_trouble(shop: Path) -> None:
     with store(shop, "orders") as connection:
         for number in range(300):
             key = f"old-{number}"
-            saga_id = filling.saga(connection, key, started_at=filling.NOW - 5 * HOUR)
+            saga_id = filling.saga(connection, key, started_at=filling.now() - 5 * HOUR)
             filling.call(connection, saga_id)
     with Monitor(shop, Still()) as monitor:
         assert keys(monitor, "", 5) == ["10431", "10502", "10519", "10388", "old-0"]
@@ -330,14 +330,14 @@ def test_where_a_call_is_on_its_way_is_known(data: Path) -> None:
         for key, message_id in (("1", "payments-2"), ("2", "answered"), ("3", "behind")):
             filling.call(connection, filling.saga(connection, key), id=message_id)
         filling.held(
-            connection, "answered:ok", attempts=2, error="KeyError: 'a'", due_at=filling.NOW + 9
+            connection, "answered:ok", attempts=2, error="KeyError: 'a'", due_at=filling.now() + 9
         )
         elsewhere = filling.saga(connection, "4")
         filling.call(connection, elsewhere, to_name="shipping", name="Ship")
     with store(data, "payments") as connection:
-        filling.held(connection, "first", state="running", attempts=1, started_at=filling.NOW)
+        filling.held(connection, "first", state="running", attempts=1, started_at=filling.now())
         filling.held(connection, "behind")
-        filling.insert(connection, "fence", id="answered", state="done", at=filling.NOW)
+        filling.insert(connection, "fence", id="answered", state="done", at=filling.now())
     with Monitor(data, Still()) as monitor:
         said = [monitor.saga(key).waits_for[0] for key in ("1", "2", "3", "4")]
     assert "is in the outbox of orders for 30s: not yet there" in said[0]
@@ -352,7 +352,7 @@ def test_what_operators_did_is_part_of_the_story(shop: Path) -> None:
             connection,
             "applied",
             id="op-1",
-            at=filling.NOW,
+            at=filling.now(),
             kind="saga.cancel",
             target="orders/fulfil/10431",
             who="ada",
@@ -387,7 +387,7 @@ def letters(data: Path) -> Iterator[Monitor]:
         filling.letter(connection, "a", key="1")
         filling.letter(connection, "b", key="2", error_type="KeyError", error="'sku'", attempts=1)
         filling.letter(connection, "c", state="discarded", reason="obsolete")
-        filling.letter(connection, "d", state="replaying", at=filling.NOW - 5 * HOUR)
+        filling.letter(connection, "d", state="replaying", at=filling.now() - 5 * HOUR)
     with store(data, "orders") as connection:
         filling.letter(connection, "e", handler="orders.fulfil", body=b"\xff no envelope")
     with Monitor(data) as monitor:

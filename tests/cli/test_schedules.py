@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from outboxd.store.connection import Connection
+from tests.cli import filling
 from tests.cli.conftest import Run
-from tests.cli.filling import HOUR, NOW, envelope, held, letter, saga, store
+from tests.cli.filling import HOUR, envelope, held, letter, saga, store
 from tests.cli.test_terminal import on_terminal
 
 PLUGIN = """
@@ -75,7 +76,8 @@ def test_the_status_names_the_next_firing(planned: Path) -> None:
 def test_the_status_names_a_schedule_that_is_late(planned: Path) -> None:
     with store(planned, "ticker") as connection:
         connection.execute(
-            "UPDATE outboxd_schedule SET due_at = ? WHERE name = 'sweep'", (NOW - 5 * HOUR,)
+            "UPDATE outboxd_schedule SET due_at = ? WHERE name = 'sweep'",
+            (filling.now() - 5 * HOUR,),
         )
     _, said = on_terminal("status", env={"NO_COLOR": "1"})
     assert "           ◔ late  ticker.sweep  5h ago" in said

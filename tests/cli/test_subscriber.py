@@ -17,7 +17,7 @@ from tests.cli.filling import store
 def read(shop: Path) -> Path:
     """A shop whose orders have a subscriber that is gone."""
     with store(shop, "orders") as connection:
-        subscriber.add(connection, "reports", 0, filling.NOW)
+        subscriber.add(connection, "reports", 0, filling.now())
     return shop
 
 

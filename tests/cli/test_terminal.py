@@ -97,7 +97,7 @@ def test_no_colour_where_none_is_wanted(shop: Path, env: dict[str, str]) -> None
 
 def test_a_pause_is_seen_in_the_status(shop: Path) -> None:
     with store(shop, "payments") as connection:
-        pausing.put(connection, pausing.Pause(filling.NOW - 60, "ada", "the bank is closed"))
+        pausing.put(connection, pausing.Pause(filling.now() - 60, "ada", "the bank is closed"))
     _, output = on_terminal("status", env={"NO_COLOR": "1"})
     [line] = [line for line in output.splitlines() if line.startswith("paused ")]
     assert line.startswith("paused     payments by ada for ")

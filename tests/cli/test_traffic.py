@@ -28,13 +28,13 @@ def test_each_stream_and_each_participant_is_counted(monitor: Monitor) -> None:
     [sent] = flow.sent
     assert (sent.sender, sent.to, sent.total, sent.waiting) == ("orders", "payments", 8, 1)
     assert sent.oldest_at is not None
-    assert sent.oldest_at.timestamp() == pytest.approx(filling.NOW - 30)
+    assert sent.oldest_at.timestamp() == pytest.approx(filling.now() - 30)
     handled = {found.participant: found for found in flow.handled}
     payments = handled["payments"]
     assert (payments.accepted, payments.done) == (7, 3)
     assert (payments.waiting, payments.retrying, payments.running) == (1, 1, 1)
     assert payments.oldest_at is not None
-    assert payments.oldest_at.timestamp() == pytest.approx(filling.NOW - MINUTE)
+    assert payments.oldest_at.timestamp() == pytest.approx(filling.now() - MINUTE)
     assert payments.fault == "CardTimeout: no answer from card-gw after 5.0 s"
     assert handled["orders"].timers == 4
     assert {disk.name for disk in flow.disks} == {"orders", "payments", "control"}
@@ -59,11 +59,11 @@ def test_events_go_to_nobody_in_particular(shop: Path) -> None:
 def test_the_ended_of_each_second_are_counted(shop: Path) -> None:
     with store(shop, "orders") as connection:
         for n in range(3):
-            filling.saga(connection, f"x{n}", "completed", ended_at=filling.NOW - 5)
-        filling.saga(connection, "y", "compensated", ended_at=filling.NOW - 5)
+            filling.saga(connection, f"x{n}", "completed", ended_at=filling.now() - 5)
+        filling.saga(connection, "y", "compensated", ended_at=filling.now() - 5)
     with Monitor(shop, Still()) as monitor:
         ended = monitor.ended_per_second(30)
-    assert ended == {int(filling.NOW - 5): {"completed": 3, "compensated": 1}}
+    assert ended == {int(filling.now() - 5): {"completed": 3, "compensated": 1}}
 
 
 # Messages.
@@ -102,7 +102,7 @@ def test_a_delayed_message_says_when_it_sets_out(shop: Path) -> None:
         body = filling.envelope("later", "AuthorizePayment", subject="7")
         stream = "outboxd:{payments}:in"
         filling.insert(
-            connection, "delayed", id="later", stream=stream, due_at=filling.NOW + HOUR, body=body
+            connection, "delayed", id="later", stream=stream, due_at=filling.now() + HOUR, body=body
         )
     with Monitor(shop, Still()) as monitor:
         [row] = monitor.messages("state:delayed")
@@ -169,9 +169,9 @@ def test_what_became_of_letters_is_counted(shop: Path) -> None:
 def test_a_saga_tells_what_started_it_when_tries_failed_and_what_it_undoes(shop: Path) -> None:
     with store(shop, "orders") as connection:
         saga_id = "orders/fulfil/10502"
-        filling.journal(connection, saga_id, "call", 2, "AuthorizePayment", filling.NOW - 50)
-        filling.journal(connection, saga_id, "rejected", 2, "AuthorizePayment", filling.NOW - 40)
-        filling.journal(connection, saga_id, "undo_sent", 2, "VoidPayment", filling.NOW - 30)
+        filling.journal(connection, saga_id, "call", 2, "AuthorizePayment", filling.now() - 50)
+        filling.journal(connection, saga_id, "rejected", 2, "AuthorizePayment", filling.now() - 40)
+        filling.journal(connection, saga_id, "undo_sent", 2, "VoidPayment", filling.now() - 30)
     with Monitor(shop, Still()) as monitor:
         undone = monitor.saga("10502")
         [undo] = undone.undos
@@ -182,7 +182,7 @@ def test_a_saga_tells_what_started_it_when_tries_failed_and_what_it_undoes(shop:
         stuck = monitor.saga("10431")
         assert [len(step.tried_at) for step in stuck.steps] == [0, 3]
     with store(shop, "orders") as connection:
-        filling.journal(connection, saga_id, "undo_done", 2, "VoidPayment", filling.NOW - 20)
+        filling.journal(connection, saga_id, "undo_done", 2, "VoidPayment", filling.now() - 20)
     with Monitor(shop, Still()) as monitor:
         [undo] = monitor.saga("10502").undos
     assert undo.state == "done"

@@ -45,7 +45,7 @@ def in_outbox(data: Path, message_id: str = CALL, stream: str = in_stream("payme
             stream=stream,
             seq=1,
             id=message_id,
-            at=filling.NOW - 30,
+            at=filling.now() - 30,
             body=b"{}",
         )
 
@@ -84,8 +84,8 @@ def test_what_keeps_a_message_in_the_outbox_is_named(
 ) -> None:
     in_outbox(calling)
     if "broker" in note:
-        note = {"broker": {**note["broker"], "since": filling.NOW - 12}}
-    with daemon(calling, at=filling.NOW, **note):
+        note = {"broker": {**note["broker"], "since": filling.now() - 12}}
+    with daemon(calling, at=filling.now(), **note):
         said, message = why(calling, "1"), why(calling, CALL)
     assert said.next[0] == message.next[0] == following
     assert ("outboxd trust orders" in said.moves) == ("problems" in note)
@@ -98,7 +98,7 @@ def test_a_hole_that_nothing_can_fill_is_named(calling: Path) -> None:
         connection.execute("UPDATE outboxd_outbox SET id = ?", (CALL,))
     with store(calling, "payments") as connection:
         filling.accepted(connection, 2, 2)
-    with daemon(calling, at=filling.NOW):
+    with daemon(calling, at=filling.now()):
         said = why(calling, "1")
         assert said.next[0].startswith("payments lacks numbers 3 to 4 of what orders has sent")
         assert said.moves[0] == "outboxd audit"
@@ -109,7 +109,7 @@ def test_a_hole_that_nothing_can_fill_is_named(calling: Path) -> None:
 
 def test_the_deadline_says_what_it_does(calling: Path) -> None:
     in_outbox(calling)
-    with daemon(calling, at=filling.NOW):
+    with daemon(calling, at=filling.now()):
         assert why(calling, "1").next[1] == (
             "unless it is answered, in 2m its saga gets TimedOut, and undoes what it did if its "
             "code does not go on"
@@ -120,7 +120,7 @@ def test_the_deadline_says_what_it_does(calling: Path) -> None:
             "unless it is answered, in 2m it is sent again under the same id"
         )
         with store(calling, "orders") as connection:
-            connection.execute("UPDATE outboxd_call SET due_at = ?", (filling.NOW - 5,))
+            connection.execute("UPDATE outboxd_call SET due_at = ?", (filling.now() - 5,))
         assert "counts only time in which an answer could have come" in why(calling, "1").next[1]
 
 
@@ -129,8 +129,10 @@ def test_an_undo_is_tried_for_a_day(data: Path) -> None:
     with store(data, "orders") as connection:
         undone = filling.undo(connection, filling.saga(connection, "1", "compensating"))
     with store(data, "payments") as connection:
-        filling.held(connection, undone, attempts=3, error="KeyError: 'a'", due_at=filling.NOW + 9)
-    with daemon(data, at=filling.NOW):
+        filling.held(
+            connection, undone, attempts=3, error="KeyError: 'a'", due_at=filling.now() + 9
+        )
+    with daemon(data, at=filling.now()):
         said = why(data, "1")
     assert said.next == (
         "attempt 4 in 9.00s",
@@ -152,14 +154,14 @@ def test_what_waits_behind_a_dead_letter_that_holds_its_key_names_it(calling: Pa
 def test_what_ran_when_the_process_died_is_not_said_to_run(calling: Path) -> None:
     with store(calling, "payments") as connection:
         filling.held(
-            connection, CALL, state="running", attempts=1, started_at=filling.NOW, crashes=2
+            connection, CALL, state="running", attempts=1, started_at=filling.now(), crashes=2
         )
     text = why(calling, "1").waits_for[0]
     assert "ran there when outboxd stopped, attempt 1" in text
     assert "the process has ended 2 times before while it ran" in text
     with store(calling, "payments") as connection:
         connection.execute("UPDATE outboxd_inbox SET state = 'waiting', is_suspect = 1")
-    with daemon(calling, at=filling.NOW):
+    with daemon(calling, at=filling.now()):
         assert "is suspect there and tried alone" in why(calling, CALL).waits_for[0]
 
 
@@ -168,8 +170,8 @@ def test_a_bug_with_its_answer_here_waits_for_a_person_only(calling: Path) -> No
         connection.execute("UPDATE outboxd_saga SET state = 'stuck', stuck = 'bug', detail = 'no'")
         filling.held(connection, f"{CALL}:ok", state="held", error="orders/fulfil/1")
     with store(calling, "payments") as connection:
-        filling.insert(connection, "fence", id=CALL, state="done", at=filling.NOW)
-    with daemon(calling, at=filling.NOW):
+        filling.insert(connection, "fence", id=CALL, state="done", at=filling.now())
+    with daemon(calling, at=filling.now()):
         said = why(calling, "1")
     assert "is answered; the answer is held there until the saga" in said.waits_for[1]
     assert said.next == ("nothing, until a person moves it; its deadlines stand still meanwhile",)
@@ -179,12 +181,12 @@ def test_an_event_waits_for_each_subscriber_that_lacks_it(data: Path) -> None:
     in_outbox(data, "e-1", events_stream("orders"))
     with store(data, "orders") as connection:
         for name in ("log", "mail", "far"):
-            filling.insert(connection, "subscriber", name=name, since=0, at=filling.NOW)
+            filling.insert(connection, "subscriber", name=name, since=0, at=filling.now())
     with store(data, "log") as connection:
         filling.accepted(connection, 1, 1, kind="events")
     with store(data, "mail"):
         pass
-    with daemon(data, at=filling.NOW, participants=["orders", "log"]):
+    with daemon(data, at=filling.now(), participants=["orders", "log"]):
         said = why(data, "e-1")
     assert [text.rpartition(" ")[2] for text in said.waits_for] == ["far", "mail"]
     assert said.next == (
@@ -200,7 +202,7 @@ def test_a_delayed_message_sets_out_at_its_time(data: Path) -> None:
             "delayed",
             id="m",
             stream="outboxd:{p}:in",
-            due_at=filling.NOW + HOUR,
+            due_at=filling.now() + HOUR,
             body=b"",
         )
     said = why(data, "m")
@@ -220,7 +222,7 @@ def test_a_message_that_is_not_applied_yet_is_found_by_its_id_and_its_key(callin
 def test_a_message_that_was_refused_says_why(calling: Path) -> None:
     request = operate.send(calling, "PlaceOrder", b'{"order_id": "77"}', message_id="m-77")
     with control_db(calling) as connection:
-        control.mark(connection, request.id, "refused", "no such email", filling.NOW)
+        control.mark(connection, request.id, "refused", "no such email", filling.now())
     said = why(calling, "m-77")
     assert (said.state, said.waits_for) == ("refused", ())
     assert said.next == ("nothing: it was refused: no such email",)
@@ -229,7 +231,7 @@ def test_a_message_that_was_refused_says_why(calling: Path) -> None:
 def test_a_handled_message_names_the_saga_that_it_started(calling: Path) -> None:
     operate.send(calling, "PlaceOrder", b'{"order_id": "1"}', message_id="m-1")
     with control_db(calling) as connection:
-        control.mark(connection, "send-m-1", "applied", "m-1", filling.NOW - 3)
+        control.mark(connection, "send-m-1", "applied", "m-1", filling.now() - 3)
     said = why(calling, "m-1")
     assert said.waits_for == ("for the saga orders/fulfil/1, which it started: it is running",)
     assert said.next == ("nothing: orders took it 3.00s ago",)

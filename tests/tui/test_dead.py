@@ -22,7 +22,7 @@ def graveyard(shop: Path) -> Path:
     """Two causes at payments: twelve silent banks beside the one of the shop, and one bug."""
     with store(shop, "payments") as connection:
         for n in range(12):
-            filling.letter(connection, f"client-{n}", key=f"k{n}", at=filling.NOW - HOUR + n)
+            filling.letter(connection, f"client-{n}", key=f"k{n}", at=filling.now() - HOUR + n)
         filling.letter(
             connection, "odd", key="k99", error_type="KeyError", error="'sku'", handler="payments.x"
         )
@@ -172,7 +172,7 @@ async def test_what_became_of_an_operation_is_said(graveyard: Path, opened: Open
                 for n in range(1, 14):
                     dead.set_state(connection, n, "replaying", None)
             with filling.control_db(graveyard) as connection:
-                control.mark(connection, request.id, "applied", "13 letters", filling.NOW)
+                control.mark(connection, request.id, "applied", "13 letters", filling.now())
             await desk.sees(lambda: "0 of 13 handled, 13 under way" in desk.said, "progress")
             with store(graveyard, "payments") as connection:
                 for n in range(1, 13):
@@ -189,7 +189,7 @@ async def test_a_refusal_is_said(shop: Path, opened: Opened) -> None:
             await desk.sees(lambda: requests_in(shop), "it is asked for")
             with filling.control_db(shop) as connection:
                 control.mark(
-                    connection, requests_in(shop)[0].id, "refused", "d-1 is replayed", filling.NOW
+                    connection, requests_in(shop)[0].id, "refused", "d-1 is replayed", filling.now()
                 )
             await desk.sees(lambda: "refused: d-1 is replayed" in desk.said, "it is said")
 

@@ -8,7 +8,7 @@ import pytest
 
 from outboxd.tui.widgets.lines import Pane
 from tests.cli import filling
-from tests.cli.filling import HOUR, NOW, store
+from tests.cli.filling import HOUR, store
 
 from .conftest import Desk, Opened
 
@@ -90,7 +90,9 @@ async def test_letters_are_sorted_and_a_cause_shows_when_it_struck(
 ) -> None:
     with store(shop, "payments") as connection:
         for n in range(3):
-            filling.letter(connection, f"old-{n}", key=f"k{n}", at=NOW - 13 * HOUR, failed=n + 1)
+            filling.letter(
+                connection, f"old-{n}", key=f"k{n}", at=filling.now() - 13 * HOUR, failed=n + 1
+            )
     async with opened(shop) as desk:
         await desk.press("2")
         await desk.settles()
@@ -106,7 +108,7 @@ async def test_the_end_of_a_history_is_followed_until_one_looks_back(
 
     def happens(name: str) -> None:
         with store(shop, "orders") as connection:
-            filling.journal(connection, saga_id, "run", 9, name, NOW)
+            filling.journal(connection, saga_id, "run", 9, name, filling.now())
 
     async with opened(shop) as desk:
         await opens_saga(desk, "10519")

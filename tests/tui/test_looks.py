@@ -69,7 +69,7 @@ async def drawn(app: Dashboard) -> None:
 @pytest.fixture
 def still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The shop, with nothing in it that another run or machine would show otherwise."""
-    monkeypatch.setattr(filling, "NOW", MOMENT)
+    monkeypatch.setattr(filling, "_at", MOMENT)
     monkeypatch.setattr(
         flow, "_disk", lambda files, name: flow.Disk(name=name, database=135_168, log=4_152)
     )

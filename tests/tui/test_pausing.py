@@ -11,7 +11,7 @@ from outboxd.store.pausing import Pause
 from outboxd.tui.screens.ask import Ask
 from outboxd.tui.widgets.choices import Choices
 from tests.cli import filling
-from tests.cli.filling import NOW, store
+from tests.cli.filling import store
 
 from .conftest import Desk, Opened, requests_in
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def pause(data: Path, name: str) -> None:
     """As the daemon would have applied it."""
     with store(data, name) as connection:
-        pausing.put(connection, Pause(NOW - 120, "ann", "the bank is closed"))
+        pausing.put(connection, Pause(filling.now() - 120, "ann", "the bank is closed"))
 
 
 async def asked(desk: Desk) -> Choices:

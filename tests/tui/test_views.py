@@ -218,7 +218,7 @@ def test_plain_characters_are_as_wide_as_glyphs() -> None:
 
 
 async def test_a_lost_broker_is_told_and_that_the_work_is_safe(shop: Path, opened: Opened) -> None:
-    lost = {"state": "down", "since": filling.NOW - 12, "error": "connection refused"}
+    lost = {"state": "down", "since": filling.now() - 12, "error": "connection refused"}
     with filling.daemon(shop, broker=lost):
         async with opened(shop) as desk:
             assert "broker down 12s" in desk.text("#status")
