@@ -136,7 +136,7 @@ class Arrival:
         except Exception:  # the same as the first time, when it became a letter
             batch.outcome.refused[envelope.id] = self._fate(batch, envelope)
             return
-        live, is_its_own = conductor.found_by(batch, envelope, kind, key)
+        live, is_its_own = conductor.beginning.found_by(batch, envelope, kind, key)
         if live is not None and (is_its_own or kind.spec.again == "first"):
             told[envelope.id] = live.row.id
             return

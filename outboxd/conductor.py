@@ -1,4 +1,4 @@
-"""Sagas in their participant's database: started, and moved by answers and timers.
+"""Sagas in their participant's database, moved by answers and timers.
 
 The pure driver (``saga.py``) says what the code asks for next; here that becomes journal rows,
 outgoing messages and deadlines, all in the transaction of the message that moved the saga. Only
@@ -14,13 +14,13 @@ import msgspec
 
 from . import asking, standing, waits
 from .batch import Batch
+from .beginning import Beginning
 from .book import Book, Live, answer_of, timed_out
 from .ending import Ending
 from .errors import (
     CallFailed,
     Cancelled,
     CodeChanged,
-    Reject,
     Rejected,
     SagaEnd,
     SagaMisuse,
@@ -30,11 +30,8 @@ from .message import (
     Undecodable,
     brief,
     decode_data,
-    decode_envelope,
-    decode_message,
     decode_version,
     encode,
-    key_of,
     reply_type,
 )
 from .pending import WAITS
@@ -47,7 +44,6 @@ from .saga import (
     Publish,
     Returned,
     Run,
-    Saga,
     Send,
     Start,
     Step,
@@ -55,16 +51,11 @@ from .saga import (
     Undo,
     shown,
 )
-from .store import journal
 from .store.journal import CallRow, SagaRow
 from .waits import Waits
 
 TOLD = {"send": "sent", "publish": "published", "start": "started"}
 """What is told without waiting, and how the journal says that it was."""
-
-
-LATE_ROUNDS = 3
-"""How many rounds a start looks back for the one that it has begun itself."""
 
 
 class Parked(Exception):
@@ -79,11 +70,8 @@ class Conductor:
         self.book = Book(participant, registry)
         self.ending = Ending(self.book)
         self.waits = Waits(self.book, self.ending)
+        self.beginning = Beginning(self.book, self.ending, self._drive)
         self._registry = registry
-
-    def id_of(self, kind: SagaKind, key: str, round_: int = 1) -> str:
-        """The id of a saga; ``round_`` counts the starts with one key."""
-        return journal.saga_id(self.name, kind.name, key, round_)
 
     def kind_of(self, row: SagaRow) -> SagaKind | None:
         """The saga's code, if there still is any."""
@@ -93,103 +81,6 @@ class Conductor:
         """Whom a message goes to, if its type is known here."""
         found = self._registry.message(type_name)
         return None if found is None else found.__outboxd__.to
-
-    # A saga starts.
-
-    def start(self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind) -> None:
-        """Starts a saga, or answers a further start with the first one's result."""
-        message = decode_message(envelope, kind.message)
-        live, round_ = self.started_by(batch, envelope, kind, key_of(message) or "")
-        if live is None:
-            live = self.add(batch, kind, key_of(message) or "", round_, body)
-            self._begin(batch, live, kind, message)
-            # Not before: where that fails nothing has begun, and another start may get this round.
-            batch.outcome.sagas[envelope.id] = live.row.id
-            return
-        batch.outcome.sagas[envelope.id] = live.row.id
-        if decode_envelope(live.row.start).id == envelope.id:
-            self._same_start(batch, envelope, live, kind, message)
-        else:
-            self._start_again(batch, envelope, body, kind, live)
-
-    def started_by(
-        self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
-    ) -> tuple[Live | None, int]:
-        """The saga that this start belongs to, or None and the round that it would begin."""
-        live, is_its_own = self.found_by(batch, envelope, kind, key)
-        if live is None:
-            return None, 1
-        if is_its_own or kind.spec.again != "after_end" or live.row.ended_at is None:
-            return live, live.row.round
-        return None, live.row.round + 1
-
-    def found_by(
-        self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str
-    ) -> tuple[Live | None, bool]:
-        """The saga that a start began, and True; or the last one with its key, if there is any."""
-        last = 1
-        if kind.spec.again == "after_end":
-            last = self.book.last_round(batch, kind.name, key, lambda n: self.id_of(kind, key, n))
-        # A start that was held may find that other rounds have begun since.
-        for round_ in range(last, max(0, last - LATE_ROUNDS), -1):
-            live = self.book.find(batch, self.id_of(kind, key, round_))
-            if live is not None and decode_envelope(live.row.start).id == envelope.id:
-                return live, True
-        return self.book.find(batch, self.id_of(kind, key, last)), False
-
-    def add(self, batch: Batch, kind: SagaKind, key: str, round_: int, body: bytes) -> Live:
-        """A new saga's row."""
-        return self.book.add(
-            batch,
-            SagaRow(
-                id=self.id_of(kind, key, round_),
-                name=kind.name,
-                key=key,
-                round=round_,
-                version=kind.spec.version,
-                state="running",
-                is_forward=0,
-                step=None,
-                ending=None,
-                reason=None,
-                stuck=None,
-                detail=None,
-                started_at=batch.now,
-                moved_at=batch.now,
-                ended_at=None,
-                result=None,
-                start=body,
-            ),
-        )
-
-    def _same_start(
-        self, batch: Batch, envelope: Envelope, live: Live, kind: SagaKind, message: Any
-    ) -> None:
-        """The very message that started it: sent again, or held since a bug in the first step."""
-        if live.row.ended_at is not None:
-            self.ending.answer(batch, envelope, live)
-        elif live.row.state == "running" and not live.calls and live.row.step is None:
-            self._begin(batch, live, kind, message)
-
-    def _start_again(
-        self, batch: Batch, envelope: Envelope, body: bytes, kind: SagaKind, live: Live
-    ) -> None:
-        if kind.spec.again == "refuse":
-            batch.outcome.sagas[envelope.id] = None
-            raise Reject(f"{live.row.id} was started before")
-        if live.row.ended_at is not None:
-            self.ending.answer(batch, envelope, live)
-        elif envelope.replyto is not None:
-            journal.add_waiter(batch.connection, live.row.id, envelope.id, body)
-
-    def _begin(self, batch: Batch, live: Live, kind: SagaKind, message: Any) -> None:
-        row = live.row
-        saga = Saga(row.id, row.key, row.version, kind.spec.receives)
-        instance = Instance(saga, kind.spec.fn, message)
-        live.instance = instance
-        self._drive(batch, live, instance, instance.start(batch.now))
-
-    # A saga moves.
 
     def on_reply(self, batch: Batch, envelope: Envelope) -> None:
         """An answer came: to a call, or to an undo."""

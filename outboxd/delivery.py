@@ -351,7 +351,7 @@ class Delivery:
                     return
                 kind = self.starts(envelope)
                 if kind is not None:
-                    self.conductor.start(batch, envelope, body, kind)
+                    self.conductor.beginning.start(batch, envelope, body, kind)
                     self.closing.children.started(batch, envelope)
                 elif envelope.kind == "command" or self._has_handler(envelope):
                     self._handle(batch, held, envelope)

@@ -110,7 +110,7 @@ class Mail:
     def _keep(self, batch: Batch, envelope: Envelope, kind: SagaKind, key: str) -> None:
         """Nobody waits for it yet; to a saga that has ended it is late."""
         conductor, data = self._delivery.conductor, bytes(envelope.data)
-        live = conductor.book.find(batch, conductor.id_of(kind, key))
+        live = conductor.book.find(batch, conductor.beginning.id_of(kind, key))
         has_ended = live is not None and live.row.ended_at is not None
         if has_ended and kind.spec.again == "after_end":
             live, has_ended = None, False  # it may be for the next round

@@ -132,8 +132,8 @@ def stick_on_bug(
         live = conductor.book.find(batch, envelope.correlationid or "")
     else:
         key = key_of(decode_message(envelope, kind.message)) or ""
-        live, round_ = conductor.started_by(batch, envelope, kind, key)
-        live = live or conductor.add(batch, kind, key, round_, body)
+        live, round_ = conductor.beginning.started_by(batch, envelope, kind, key)
+        live = live or conductor.beginning.add(batch, kind, key, round_, body)
     if live is None or live.row.ended_at is not None:
         return None
     if isinstance(error, CodeChanged):

@@ -67,7 +67,8 @@ class Starts:
         if owner is None or kind is None:
             raise NotFound(f"no hosted participant starts a saga on {name}")
         envelope = self._envelope(command, owner, message_id or f"start-{uuid.uuid4().hex}")
-        saga_id = self._hosted[owner].delivery.conductor.id_of(kind, envelope.subject or "")
+        beginning = self._hosted[owner].delivery.conductor.beginning
+        saga_id = beginning.id_of(kind, envelope.subject or "")
         expected = saga_id if kind.spec.again == "first" else None
         return Wanted(owner, saga_id, expected, envelope)
 
