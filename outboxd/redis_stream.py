@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from .errors import ConfigError, OutboxdError
+from . import redis_server
+from .errors import OutboxdError
 from .stream import (
     NO_ID,
     BrokerError,
@@ -27,12 +28,11 @@ from .stream import (
     decode_marker,
     id_order,
 )
-from .wire import AWAY, DEADLINE_S, DEPOSED, GRANT, Command, Wire, info_fields
+from .wire import AWAY, DEADLINE_S, GRANT, Command, Wire
 
 CONNECTIONS = 16  # for everything but blocked reads, which have one each
 READERS = 10_000
 TRIM_LIMIT = b"100000"  # entries removed by one call: milliseconds of the server's time at most
-MIN_VERSION = (7, 0)
 
 # One call per stream: a reader blocked on it is woken once, with all of the batch, where one XADD
 # after another would wake it for the first entry alone. Sent as text each time: it is short, and
@@ -66,25 +66,6 @@ if not floor then return 0 end
 return redis.call('XTRIM', KEYS[1], 'MINID', '~', floor, 'LIMIT', ARGV[1])
 """
 
-# Tried at each connect, each without effect on a key that is not there.
-_KEY = b"outboxd:{outboxd}:rights"
-RIGHTS: tuple[Command, ...] = (
-    (b"XADD", _KEY, b"NOMKSTREAM", b"*", b"e", b""),
-    (b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", _KEY, b">"),
-    (b"XACK", _KEY, b"g", b"0-1"),
-    (b"XAUTOCLAIM", _KEY, b"g", b"c", b"0", b"0-0"),
-    (b"XPENDING", _KEY, b"g"),
-    (b"XTRIM", _KEY, b"MINID", b"0"),
-    (b"XINFO", b"STREAM", _KEY),
-    (b"XINFO", b"GROUPS", _KEY),
-    (b"XGROUP", b"CREATE", _KEY, b"g", b"0"),
-    (b"HSET", _KEY, b"field", b"value", b"field without value"),
-    (b"HGET", _KEY, b"field"),
-    (b"HMGET", _KEY, b"field"),
-    (b"HGETALL", _KEY),
-    (b"EVAL", b"return 1", b"0"),
-)
-
 
 class RedisStream:
     """Streams of a Redis or Valkey server, 7.0 or newer; one object serves the whole process.
@@ -105,25 +86,8 @@ class RedisStream:
         return self._commands.where
 
     async def connect(self) -> Server:
-        greeting, info, fsync, save, *tried = await self._commands.exchange(
-            [
-                (b"HELLO", b"3"),
-                (b"INFO",),
-                (b"CONFIG", b"GET", b"appendfsync"),
-                (b"CONFIG", b"GET", b"save"),
-                *RIGHTS,
-            ]
-        )
-        for reply in (greeting, *tried):
-            if isinstance(reply, BrokerError) and reply.code in DEPOSED:
-                raise reply
-        missing = _missing_rights(tried)
-        self._scripts = "EVAL" not in missing
-        if missing - {"EVAL"}:
-            raise NotAllowed(
-                f"the user at {self.where} may not run {', '.join(sorted(missing))}", hint=GRANT
-            )
-        return _checked(_server(greeting, info_fields(info), _setting(fsync), _setting(save)))
+        server, self._scripts = await redis_server.greet(self._commands)
+        return server
 
     async def ensure(self, stream: str, group: str) -> bool:
         key, name = stream.encode(), group.encode()
@@ -384,52 +348,3 @@ def _raise_first(replies: Iterable[object]) -> None:
 def _all_denied(texts: Iterable[str]) -> bool:
     verdicts = [text.startswith("NOPERM") for text in texts]
     return bool(verdicts) and all(verdicts)
-
-
-def _missing_rights(replies: Sequence[object]) -> set[str]:
-    """The commands of RIGHTS that the server refused to this user, or does not have."""
-    return {
-        b" ".join(command[: 1 + (command[0] in (b"XINFO", b"XGROUP"))]).decode()
-        for command, reply in zip(RIGHTS, replies, strict=True)
-        if isinstance(reply, ConfigError)
-        and (" run the " in str(reply) or "unknown command" in str(reply))
-    }
-
-
-def _setting(reply: object) -> str | None:
-    """The value of the one setting that was asked for; None where that is forbidden."""
-    values = list(reply.values()) if isinstance(reply, dict) else []
-    return values[0].decode(errors="replace") if values else None
-
-
-def _server(
-    greeting: dict[bytes, Any], info: dict[str, str], fsync: str | None, save: str | None
-) -> Server:
-    product = info.get("server_name") or greeting[b"server"].decode()
-    version = info.get(f"{product}_version") or greeting[b"version"].decode()
-    if info.get("loading") == "1":
-        raise BrokerError("LOADING the server reads its data", code="LOADING")
-    if info.get("role", "master") != "master":
-        raise BrokerError("READONLY the server is a replica", code="READONLY")
-    persistence = "unknown"
-    if info.get("aof_enabled") == "1":
-        persistence = f"aof {fsync}" if fsync else "aof"
-    elif save is not None:
-        persistence = "rdb" if save else "none"
-    policy = info.get("maxmemory_policy")
-    return Server(product, version, info.get("run_id", ""), persistence, policy)
-
-
-def _checked(server: Server) -> Server:
-    release = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
-    if release < MIN_VERSION:
-        raise ConfigError(
-            f"the server is {server.product} {server.version}",
-            hint="outboxd needs Redis 7.0, Valkey 7.2 or newer",
-        )
-    if server.maxmemory_policy and server.maxmemory_policy.startswith("allkeys-"):
-        raise ConfigError(
-            f"the server evicts streams when memory is short ({server.maxmemory_policy})",
-            hint="CONFIG SET maxmemory-policy noeviction",
-        )
-    return server

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from outboxd.errors import ConfigError, Unavailable
-from outboxd.redis_stream import RedisStream, _checked
+from outboxd.redis_server import _checked
+from outboxd.redis_stream import RedisStream
 from outboxd.stream import BrokerError, NoGroup, Stream
 from outboxd.stream import Server as Told
 from tests.contract.brokers import MARK, RedisBroker, Server, bodies, ids, publish, read, until
