@@ -13,9 +13,10 @@ from .batch import Batch
 from .book import Book, Live
 from .ending import Ending
 from .errors import Reject
+from .instance import Instance, Moved
 from .message import Envelope, decode_envelope, decode_message, key_of
 from .registry import SagaKind
-from .saga import Instance, Moved, Saga
+from .saga import Saga
 from .store import journal
 from .store.journal import SagaRow
 

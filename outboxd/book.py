@@ -20,6 +20,7 @@ from . import asking, replay
 from . import saga as driver
 from .batch import Batch
 from .errors import CallFailed, Cancelled, CodeChanged, Rejected, SagaEnd, TimedOut
+from .instance import Instance
 from .message import (
     Undecodable,
     decode_data,
@@ -29,7 +30,7 @@ from .message import (
     reply_type,
 )
 from .registry import Registry
-from .saga import Call, Instance, Join, Recorded, Run, Saga, Step
+from .saga import Call, Join, Recorded, Run, Saga, Step
 from .steps import Action, Receive, version_of
 from .store import journal, meta
 from .store.connection import Connection

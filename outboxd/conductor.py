@@ -25,6 +25,7 @@ from .errors import (
     SagaEnd,
     SagaMisuse,
 )
+from .instance import Instance, Moved, Returned, Steps
 from .message import (
     Envelope,
     Undecodable,
@@ -37,20 +38,7 @@ from .message import (
 from .pending import WAITS
 from .registry import Registry, SagaKind
 from .retry import PATIENT, PATIENT_BUDGET_S
-from .saga import (
-    Call,
-    Instance,
-    Moved,
-    Publish,
-    Returned,
-    Run,
-    Send,
-    Start,
-    Step,
-    Steps,
-    Undo,
-    shown,
-)
+from .saga import Call, Publish, Run, Send, Start, Step, Undo, shown
 from .store.journal import CallRow, SagaRow
 from .waits import Waits
 

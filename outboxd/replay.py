@@ -15,7 +15,7 @@ from .errors import Cancelled, CodeChanged, SagaEnd
 from .steps import Step, content_of, is_marked, is_named
 
 if TYPE_CHECKING:
-    from .saga import Instance, Moved
+    from .instance import Instance, Moved
 
 
 class Recorded(msgspec.Struct, frozen=True):

@@ -10,8 +10,9 @@ from .batch import Batch
 from .book import DROPPED, Book, Live
 from .ending import Ending
 from .errors import CodeChanged
+from .instance import Instance
 from .replay import said
-from .saga import Call, Instance, Join, Sleep, Step, Undo
+from .saga import Call, Join, Sleep, Step, Undo
 from .steps import Receive, Until
 from .store.journal import CallRow
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from outboxd.instance import Instance
 from outboxd.message import Command, Envelope, Event, Message, encode_raw, key_of
-from outboxd.saga import Instance, Saga
+from outboxd.saga import Saga
 from outboxd.store.dead import Letter
 from outboxd.store.inbox import Held
 from outboxd.store.journal import CallRow, SagaRow

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from outboxd import Command, Context, Db, Event, Participant, Reject, Rejected, Tx
 from outboxd.errors import SagaEnd
+from outboxd.instance import Instance, Returned, Steps, Unwound
 from outboxd.message import Envelope, Message, key_of
 from outboxd.participant import Step
 from outboxd.registry import Registry
-from outboxd.saga import Call, Instance, Publish, Returned, Run, Saga, Steps, Undo, Unwound
+from outboxd.saga import Call, Publish, Run, Saga, Undo
 from outboxd.saga import Step as Asked
 from plugins.inventory import inventory
 from plugins.notifications import notifications

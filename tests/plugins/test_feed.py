@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples import make_orders
+from outboxd.instance import Returned
 from outboxd.message import Event
-from outboxd.saga import Returned
 from plugins.notifications import completed, failed
 from plugins.orders.messages import OrderCompleted, OrderFailed, PlaceOrder
 from tests.plugins.shop import Fulfilment, Shop, finish

@@ -9,7 +9,7 @@ import pytest
 
 from outboxd import Cancelled, Command, Rejected, TimedOut
 from outboxd.errors import SagaEnd
-from outboxd.saga import Returned, Unwound
+from outboxd.instance import Returned, Unwound
 from plugins.inventory.messages import ReserveStock
 from plugins.orders.messages import OrderCompleted, OrderFailed, PlaceOrder
 from plugins.payments.messages import AuthorizePayment, CapturePayment

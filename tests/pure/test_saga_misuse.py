@@ -15,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from outboxd.errors import Rejected, SagaMisuse
-from outboxd.saga import Instance, Returned, Saga, Step
+from outboxd.instance import Instance, Returned
+from outboxd.saga import Saga, Step
 from tests.factories import AT, Pay, PlaceOrder, Reserve, instance_of
 
 ADVICE = "it may await only what its Saga offers: call, start, run, send, publish, sleep"

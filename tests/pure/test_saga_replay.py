@@ -18,18 +18,8 @@ from outboxd.errors import (
     SagaFailed,
     TimedOut,
 )
-from outboxd.saga import (
-    Call,
-    Instance,
-    Moved,
-    Recorded,
-    Returned,
-    Saga,
-    Step,
-    Unwound,
-    check,
-    replay,
-)
+from outboxd.instance import Instance, Moved, Returned, Unwound
+from outboxd.saga import Call, Recorded, Saga, Step, check, replay
 from outboxd.tx import Tx
 from tests.factories import AT, Paid, Pay, PlaceOrder, Reserve, Unreserve, Void, instance_of
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outboxd.errors import Cancelled, CodeChanged, Rejected, SagaEnd, SagaMisuse, TimedOut
-from outboxd.saga import Instance, Moved, Recorded, Returned, Saga, Step, Steps, Unwound, replay
+from outboxd.instance import Instance, Moved, Returned, Steps, Unwound
+from outboxd.saga import Recorded, Saga, Step, replay
 from tests.factories import AT, Paid, Pay, PlaceOrder, Reserve, Unreserve, Void, instance_of
 
 

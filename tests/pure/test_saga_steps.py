@@ -16,21 +16,9 @@ from outboxd.errors import (
     SagaMisuse,
     TimedOut,
 )
+from outboxd.instance import Instance, Returned, Unwound
 from outboxd.message import Command
-from outboxd.saga import (
-    DEFAULT_TIMEOUT_S,
-    Call,
-    Instance,
-    Publish,
-    Returned,
-    Run,
-    Saga,
-    Send,
-    Sleep,
-    Step,
-    Unwound,
-    where,
-)
+from outboxd.saga import DEFAULT_TIMEOUT_S, Call, Publish, Run, Saga, Send, Sleep, Step, where
 from outboxd.tx import Tx
 from tests.factories import AT, Paid, Pay, PlaceOrder, Reserve, Unreserve, Void, instance_of
 
