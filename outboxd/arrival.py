@@ -126,7 +126,7 @@ class Arrival:
 
     def _recall(self, batch: Batch, envelope: Envelope) -> None:
         """It was taken before: what came of it is told again, if it starts a saga."""
-        kind = self._delivery.starts(envelope)
+        kind = self._delivery.routing.starts(envelope)
         if kind is None:
             return
         told = batch.outcome.sagas

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from . import answering
 from .batch import Batch
 from .children import NEVER, UNKNOWN, Children
 from .ending import SETTLED
@@ -110,13 +111,13 @@ class Closing:
         if envelope.kind == "close" or _is_moot(known):
             self._answer(batch, envelope, known)
             return
-        handler = self._delivery.handler(envelope)
+        handler = self._delivery.routing.handler(envelope)
         message = decode_message(envelope, handler.message)
         step = self.step_of(batch, envelope)
         with self._delivery.tx(batch, envelope, held.attempts, step) as tx:
             value = handler.spec.fn(tx, message)
         batch.send_all(tx.outgoing)
-        self._delivery.conclude(batch, envelope, encode(value))
+        answering.conclude(batch, envelope, encode(value))
 
     def step_of(self, batch: Batch, envelope: Envelope) -> Step | None:
         """What an undo's handler is told of its step; None for any other message."""
@@ -188,8 +189,7 @@ class Closing:
         """A def handler's failed attempts were rolled back; an effect's were not."""
         if inbox.has_acted(batch.connection, step_id):
             return True
-        handler = self._delivery.registry.handler(self._delivery.name, type_name)
-        return was_begun and handler is not None and handler.is_effect
+        return was_begun and self._delivery.routing.acts_outside(type_name)
 
     def _fence(self, batch: Batch, envelope: Envelope) -> Fence:
         step_id = envelope.undoes or ""

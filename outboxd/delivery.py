@@ -11,21 +11,22 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import requests, retry, standing
+from . import answering, requests, retry, standing
 from .arrival import Arrival
 from .batch import NEVER, Batch, Outcome, Started
 from .clock import Clock, SteadyClock
 from .closing import Closing
 from .conductor import Conductor
-from .failing import Failing, Unroutable
+from .failing import Failing
 from .firing import Firing, own_due
 from .holding import LOCAL, LOCAL_KEY, Holding
 from .lanes import RUNNING, WAITING
 from .letters import Letters
 from .mail import Mail
 from .message import Envelope, checked_size, decode_envelope, decode_message, encode
-from .registry import Handler, Registry, SagaKind
-from .store import fence, inbox, journal, meta, outbox, pausing, retention, timers
+from .registry import Registry
+from .routing import Routing, Unroutable
+from .store import inbox, journal, meta, outbox, pausing, retention, timers
 from .store.connection import Connection, is_infrastructure
 from .store.control import Request
 from .store.inbox import Held
@@ -38,9 +39,6 @@ from .tx import Step, Tx
 
 BATCH_S = 0.02
 """A batch ends after this: slow handlers must not hold back what was already done beside them."""
-
-_MOVES = ("reply", "due", "received", "cancel")
-"""Kinds of messages that a saga's code is moved by."""
 
 
 class Delivery:
@@ -63,6 +61,7 @@ class Delivery:
         self.name = participant
         self.registry = registry
         self.clock = SteadyClock(clock)
+        self.routing = Routing(participant, registry)
         self.holding = Holding(registry)
         self.letters = Letters(participant, registry, self.holding)
         self.conductor = Conductor(participant, registry)
@@ -138,14 +137,14 @@ class Delivery:
         value = None
         with self._running(connection, n) as (batch, held):
             envelope = None if held is None else decode_envelope(held.body)
-            if held is not None and envelope is not None and self._is_refused(batch, envelope):
+            if held is not None and envelope is not None and answering.is_refused(batch, envelope):
                 self.done(batch, held)
             elif held is not None and envelope is not None:
                 step = self.closing.step_of(batch, envelope)
                 with self.tx(batch, envelope, held.attempts, step) as tx:
                     value = work(tx)
                 batch.send_all(tx.outgoing)
-                self.conclude(batch, envelope, encode(value))
+                answering.conclude(batch, envelope, encode(value))
                 self.done(batch, held)
         return batch.outcome, value
 
@@ -287,7 +286,7 @@ class Delivery:
         if is_suspect or is_unrecorded or not self.holding.lanes.is_free(held.lane):
             held.is_suspect = int(is_suspect)
             self.holding.hold(batch, held)
-        elif self._is_effect(envelope):
+        elif self.routing.is_effect(envelope):
             self._start_effect(batch, held, envelope)
         else:
             self._attempt(batch, held, envelope, body)
@@ -304,7 +303,7 @@ class Delivery:
             return
         if held.crashes >= retry.CRASH_LIMIT:
             self.failing.crashed(batch, held, envelope)
-        elif self._is_effect(envelope):
+        elif self.routing.is_effect(envelope):
             self._start_effect(batch, held, envelope)
         elif held.attempts == 0 and not held.is_suspect:
             self._attempt(batch, held, envelope, held.body)
@@ -316,10 +315,10 @@ class Delivery:
         """Commits the attempt of an async handler; it is made after the commit."""
         if envelope.is_undo and self.closing.is_needless(batch, held, envelope):
             return
-        if not envelope.is_undo and self._answer_again(batch, envelope):
+        if not envelope.is_undo and answering.answer_again(batch, envelope):
             self.done(batch, held)
             return
-        handler = self.handler(envelope)
+        handler = self.routing.handler(envelope)
         if held.is_suspect:  # it runs alone, whatever else has its place
             self.holding.put_back(batch, held, RUNNING)
         elif not self.holding.take_place(batch, held, handler.spec.concurrency):
@@ -347,13 +346,13 @@ class Delivery:
     def _dispatch(self, batch: Batch, held: Held, envelope: Envelope, body: bytes) -> None:
         match envelope.kind:
             case "command" | "event":
-                if self._answer_again(batch, envelope) or self.mail.post(batch, envelope):
+                if answering.answer_again(batch, envelope) or self.mail.post(batch, envelope):
                     return
-                kind = self.starts(envelope)
+                kind = self.routing.starts(envelope)
                 if kind is not None:
                     self.conductor.beginning.start(batch, envelope, body, kind)
                     self.closing.children.started(batch, envelope)
-                elif envelope.kind == "command" or self._has_handler(envelope):
+                elif envelope.kind == "command" or self.routing.has_handler(envelope):
                     self._handle(batch, held, envelope)
             case "reply":
                 self.conductor.on_reply(batch, envelope)
@@ -380,39 +379,12 @@ class Delivery:
 
     def _handle(self, batch: Batch, held: Held, envelope: Envelope) -> None:
         """Runs a def handler; a call's answer is recorded and sent with it."""
-        handler = self.handler(envelope)
+        handler = self.routing.handler(envelope)
         message = decode_message(envelope, handler.message)
         with self.tx(batch, envelope, held.attempts, None) as tx:
             value = handler.spec.fn(tx, message)
         batch.send_all(tx.outgoing)
-        self.conclude(batch, envelope, encode(value))
-
-    def conclude(self, batch: Batch, envelope: Envelope, result: bytes) -> None:
-        """Records and answers a call that was carried out, or an undo."""
-        if envelope.is_undo:
-            fence.put(batch.connection, envelope.undoes or "", "undone", batch.now)
-            batch.reply(envelope, "undone", result)
-        elif envelope.call is not None:
-            fence.put(batch.connection, envelope.id, "done", batch.now, result)
-            batch.reply(envelope, "ok", result)
-
-    def _is_refused(self, batch: Batch, envelope: Envelope) -> bool:
-        """Whether the call was closed while its effect ran: what it learned is not committed."""
-        if envelope.call is None or envelope.is_undo:
-            return False
-        known = fence.get(batch.connection, envelope.id)
-        return known is not None and known.state in ("closed", "undone")
-
-    def _answer_again(self, batch: Batch, envelope: Envelope) -> bool:
-        """Whether this call was carried out or closed before; then it is not executed."""
-        if envelope.call is None:
-            return False
-        known = fence.get(batch.connection, envelope.id)
-        if known is None or known.state == "started":
-            return False
-        if known.state == "done":
-            batch.reply(envelope, "ok", known.result or b"null")
-        return True
+        answering.conclude(batch, envelope, encode(value))
 
     # One message ends.
 
@@ -428,11 +400,10 @@ class Delivery:
 
     def forget_effect(self, batch: Batch, message_id: str, type_name: str) -> None:
         """What an effect recorded for its retries; an undo's records lie under its step's id."""
-        handler = self.registry.handler(self.name, type_name)
-        if handler is not None and handler.is_effect:
+        if self.routing.acts_outside(type_name):
             inbox.forget_once(batch.connection, message_id.removesuffix("~undo"))
 
-    # Memory, and what a message is.
+    # Memory.
 
     def _reload(self, connection: Connection) -> None:
         self._rollbacks_seen = self._rollbacks()
@@ -456,37 +427,8 @@ class Delivery:
         )
         return min((at for at in found if at is not None), default=NEVER)
 
-    def handler(self, envelope: Envelope) -> Handler:
-        """Raises Unroutable, with the nearest known type."""
-        handler = self.registry.handler(self.name, envelope.type)
-        if handler is None:
-            near = self.registry.nearest(envelope.type)
-            hint = f"; did you mean {near}?" if near and near != envelope.type else ""
-            raise Unroutable(f"{self.name} has no handler for {envelope.type}{hint}")
-        return handler
-
     def tx(self, batch: Batch, envelope: Envelope, attempt: int, step: Step | None) -> Tx:
         """What a handler of ``envelope`` gets."""
         return Tx(
             batch.connection, self.name, envelope, batch.now, attempt=max(1, attempt), step=step
         )
-
-    def _has_handler(self, envelope: Envelope) -> bool:
-        """Whether it is for us: a publisher's stream has all of its events."""
-        return self.registry.handler(self.name, envelope.type) is not None
-
-    def _is_effect(self, envelope: Envelope) -> bool:
-        if envelope.kind not in ("command", "event", "undo"):
-            return False
-        handler = self.registry.handler(self.name, envelope.type)
-        return handler is not None and handler.is_effect
-
-    def starts(self, envelope: Envelope) -> SagaKind | None:
-        """The saga that begins with it here, if one does."""
-        if envelope.kind not in ("command", "event"):
-            return None
-        return self.registry.saga_started_by(self.name, envelope.type)
-
-    def moves_saga(self, envelope: Envelope) -> bool:
-        """Whether a failure of it is one of a saga's code."""
-        return envelope.kind in _MOVES or self.starts(envelope) is not None

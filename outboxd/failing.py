@@ -15,16 +15,13 @@ from .conductor import Parked
 from .errors import CodeChanged, Reject, Retry, Unrecoverable
 from .lanes import HELD, RUNNING, WAITING
 from .message import Envelope, TooBig, Undecodable, brief, encode
+from .routing import Unroutable
 from .saga import where
 from .store import fence, inbox
 from .store.inbox import Held
 
 if TYPE_CHECKING:
     from .delivery import Delivery
-
-
-class Unroutable(Exception):
-    """No handler here for this type."""
 
 
 class Failing:
@@ -77,7 +74,7 @@ class Failing:
     def _is_bug(self, envelope: Envelope, error: Exception) -> bool:
         """Whether the code of a saga failed, not the message that was to move it."""
         is_unreadable = isinstance(error, (Undecodable, Unroutable))
-        return self._delivery.moves_saga(envelope) and not is_unreadable
+        return self._delivery.routing.moves_saga(envelope) and not is_unreadable
 
     def _record(self, batch: Batch, held: Held, verdict: retry.Verdict, error: Exception) -> None:
         """One row per failed attempt, and what follows from it."""
@@ -110,8 +107,8 @@ class Failing:
     def _policy(self, batch: Batch, envelope: Envelope) -> retry.Policy:
         if envelope.is_undo:
             return retry.PATIENT
-        if self._delivery.moves_saga(envelope):
-            kind = self._delivery.starts(envelope)
+        if self._delivery.routing.moves_saga(envelope):
+            kind = self._delivery.routing.starts(envelope)
             live = self._delivery.conductor.book.find(batch, envelope.correlationid or "")
             if kind is None and live is not None:
                 kind = self._delivery.registry.saga_named(self._delivery.name, live.row.name)
@@ -126,7 +123,7 @@ class Failing:
         self, batch: Batch, held: Held, envelope: Envelope, body: bytes, error: Exception
     ) -> None:
         """A bug in saga code never compensates an order: the message is held, the saga stands."""
-        kind, conductor = self._delivery.starts(envelope), self._delivery.conductor
+        kind, conductor = self._delivery.routing.starts(envelope), self._delivery.conductor
         saga_id = standing.stick_on_bug(conductor, batch, envelope, body, kind, error)
         if saga_id is None:
             self._delivery.letters.bury(batch, held, envelope, error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from . import answering
 from .batch import Batch
 from .book import Live
 from .message import Envelope, Event, Message, decode_data, decode_message, encode_raw
@@ -49,7 +50,7 @@ class Mail:
         batch.posted.append(_of_today(envelope, message))
         if issubclass(message, Event):
             return False
-        self._delivery.conclude(batch, envelope, b"null")
+        answering.conclude(batch, envelope, b"null")
         return True
 
     def hand_over(self, batch: Batch, envelope: Envelope) -> None:

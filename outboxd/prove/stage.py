@@ -194,7 +194,7 @@ class Scripted(Nature):
             if event != "attempt_failed" or str(facts["error"]).startswith("CodeChanged"):
                 continue
             rows = node.rows("SELECT body FROM outboxd_inbox WHERE id = ?", facts["id"])
-            if rows and node.delivery.moves_saga(decode_envelope(rows[0][0])):
+            if rows and node.delivery.routing.moves_saga(decode_envelope(rows[0][0])):
                 raise Violated(f"a saga of {node.name} fails: {facts['error']}", _trace(node))
 
     def _error(self) -> Exception | None:
