@@ -8,7 +8,7 @@ the original bytes are what is forwarded, stored and replayed.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, dataclass_transform, get_args
 
@@ -328,15 +328,6 @@ def numbered(body: bytes, epoch: int, seq: int) -> bytes:
 def fingerprint(name: str, data: bytes | msgspec.Raw) -> int:
     """A number that differs when a replayed saga asks for something else than it once did."""
     return zlib.crc32(data, zlib.crc32(name.encode()))
-
-
-def as_mapping(data: msgspec.Raw) -> Mapping[str, Any]:
-    """A payload as a plain mapping, for a person's eyes; empty if it is none."""
-    try:
-        value = msgspec.json.decode(data)
-    except BAD_BYTES:
-        return {}
-    return value if isinstance(value, dict) else {"value": value}
 
 
 def in_stream(participant: str) -> str:

@@ -86,9 +86,6 @@ class Busy:
         self.since = time.monotonic()
         self.thread = threading.get_ident()
 
-    def for_s(self) -> float:
-        return time.monotonic() - self.since
-
 
 class Database:
     """The writer lane of one file. ``rollbacks`` grows whenever finished functions were undone:

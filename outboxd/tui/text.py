@@ -83,11 +83,6 @@ def fitted(text: str, width: int, align: str = "<") -> str:
     return " " * (width - length) + text if align == ">" else text + " " * (width - length)
 
 
-def shortened_id(text: str, width: int) -> str:
-    """``text`` by its end, which tells one id from another."""
-    return text if len(text) <= width else "…" + text[-(width - 1) :]
-
-
 def bar(start: float, end: float, span: float, width: int, ticks: Sequence[float] = ()) -> str:
     """A piece of a time line from ``start`` to ``end`` of ``span``; ``ticks`` are failed tries."""
     if span <= 0 or width <= 0:

@@ -18,7 +18,6 @@ from outboxd.message import (
     Envelope,
     TooBig,
     Undecodable,
-    as_mapping,
     brief,
     checked_size,
     decode_data,
@@ -305,14 +304,6 @@ def test_a_payload_of_another_shape_is_undecodable_with_the_path(
 def test_a_payload_that_is_no_class_is_named_too() -> None:
     with pytest.raises(Undecodable, match=r"int \| str: Expected"):
         decode_data(b"[]", int | str)
-
-
-@given(json_values, st.sampled_from([5, 60]))
-def test_a_person_is_shown_a_mapping_of_any_payload(value: Any, limit: int) -> None:
-    shown = as_mapping(encode_raw(value))
-    assert shown == (value if isinstance(value, dict) else {"value": value})
-    broken = as_mapping(msgspec.Raw(encode(value)[: limit // 10] + b"\xff"))
-    assert broken == {}
 
 
 @given(texts, st.binary())

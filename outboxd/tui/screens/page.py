@@ -289,9 +289,5 @@ class Page(Screen[None]):
     def tones(self) -> Any:
         return tones_of(self)
 
-    @property
-    def is_narrow(self) -> bool:
-        return self.size.width < NARROW
-
 
 Asking = Callable[[Overview | None], Awaitable[None]]
