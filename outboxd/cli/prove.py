@@ -23,90 +23,77 @@ if TYPE_CHECKING:
     from outboxd.prove.explore import Found, Tally
 
 
+def _bound(names: str, default: Any, kind: click.ParamType[Any], says: str) -> Any:
+    return click.option(*names.split(), default=default, show_default=True, type=kind, help=says)
+
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+_BOUNDS = (
+    _bound(
+        "--faults", 2, click.IntRange(0, 4), "At most so many failures in each systematic schedule."
+    ),
+    click.option(
+        "--start",
+        "starts",
+        multiple=True,
+        nargs=2,
+        metavar="TYPE JSON",
+        help="A message that starts a saga, instead of the plugins' examples; repeatable.",
+    ),
+    _bound("--instances", 2, click.IntRange(1, 5), "Sagas at once, for races between them."),
+    click.option(
+        "--jobs",
+        default=os.cpu_count() or 1,
+        show_default="one per core",
+        type=click.IntRange(1, 64),
+        help="Processes that share the work.",
+    ),
+    _bound("--seed", 0, click.INT, "Of the random schedules: the same one, the same schedules."),
+    _bound(
+        "--from first_run", 0, click.IntRange(0), "Go on with the random schedules at this number."
+    ),
+    _bound(
+        "--random random_s",
+        5.0,
+        click.FloatRange(0),
+        "Seconds for random schedules after the systematic ones.",
+    ),
+    _bound("--limit limit_s", 600.0, click.FloatRange(1), "Seconds for everything."),
+    _bound(
+        "--horizon horizon_d",
+        30.0,
+        click.FloatRange(0.001),
+        "Virtual days after which a saga is taken to wait for ever.",
+    ),
+    _bound(
+        "--out folder",
+        Path(".outboxd-prove"),
+        _FOLDER,
+        "Where a violation and its test are written.",
+    ),
+    click.option(
+        "--follow",
+        "again",
+        metavar="FILE",
+        type=_FILE,
+        help="Run only the schedule of a violation.json that was written before.",
+    ),
+)
+"""What a proof is told: where to stop, and from where to begin."""
+
+
+def with_bounds(command: Any) -> Any:
+    """A command with all of them."""
+    for option in reversed(_BOUNDS):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("names", metavar="[PLUGIN]...", nargs=-1)
-@click.option(
-    "--faults",
-    default=2,
-    show_default=True,
-    type=click.IntRange(0, 4),
-    help="At most so many failures in each systematic schedule.",
-)
-@click.option(
-    "--start",
-    "starts",
-    multiple=True,
-    nargs=2,
-    metavar="TYPE JSON",
-    help="A message that starts a saga, instead of the plugins' examples; repeatable.",
-)
-@click.option(
-    "--instances",
-    default=2,
-    show_default=True,
-    type=click.IntRange(1, 5),
-    help="Sagas at once, for races between them.",
-)
-@click.option(
-    "--jobs",
-    default=os.cpu_count() or 1,
-    show_default="one per core",
-    type=click.IntRange(1, 64),
-    help="Processes that share the work.",
-)
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    help="Of the random schedules: the same one, the same schedules.",
-)
-@click.option(
-    "--from",
-    "first_run",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Go on with the random schedules at this number.",
-)
-@click.option(
-    "--random",
-    "random_s",
-    default=5.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="Seconds for random schedules after the systematic ones.",
-)
-@click.option(
-    "--limit",
-    "limit_s",
-    default=600.0,
-    show_default=True,
-    type=click.FloatRange(min=1),
-    help="Seconds for everything.",
-)
-@click.option(
-    "--horizon",
-    "horizon_d",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(min=0.001),
-    help="Virtual days after which a saga is taken to wait for ever.",
-)
-@click.option(
-    "--out",
-    "folder",
-    default=Path(".outboxd-prove"),
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where a violation and its test are written.",
-)
-@click.option(
-    "--follow",
-    "again",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Run only the schedule of a violation.json that was written before.",
-)
+@with_bounds
 @with_settings
 @with_output
 def prove(
