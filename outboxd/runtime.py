@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from . import __version__, catalog, datadir
 from .batch import Outcome
 from .broker import TEND_S, Broker
+from .bulletin import Bulletin
 from .clock import Clock, SystemClock
 from .errors import Cancelled, NotFound, Refused, Rejected, Unavailable, first_of
 from .handle import Handle as Handle
@@ -57,7 +58,6 @@ SWITCH_S = 0.0005
 at most so long; with Python's default of 5 ms a batch of 200 takes seconds."""
 
 POLL_S = 0.05
-STATUS_S = 1.0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -232,7 +232,9 @@ class Runtime:
         self._janitor = Janitor(streams, prunes, self._clock)
         self._stream = stream
         services.start_soon(Watchdog(self._stores).run)
-        services.start_soon(self._write_status)
+        bulletin = Bulletin(self.data, self.hosted, self.broker, self._clock, __version__)
+        where = getattr(stream, "where", "memory")
+        services.start_soon(bulletin.run, self._node, where)
         await services.start(self._connect, stream, services)
         services.start_soon(self._janitor.run, stream)
         services.start_soon(self.intake.run)
@@ -442,32 +444,3 @@ class Runtime:
             ended = self._ended.get(saga_id)
             if ended is not None:
                 ended.set()
-
-    async def _write_status(self) -> None:
-        since, was_error = self._clock.now(), self.broker.error
-        is_written = True
-        while True:
-            if self.broker.error != was_error:
-                since, was_error = self._clock.now(), self.broker.error
-            try:
-                datadir.write_status(self.data, self._status(since))
-                is_written = True
-            except OSError as err:
-                if is_written:
-                    log.warning("status_not_written error=%r", str(err))
-                is_written = False
-            await anyio.sleep(STATUS_S)
-
-    def _status(self, since: float) -> dict[str, object]:
-        error = self.broker.error
-        return {
-            "pid": os.getpid(),
-            "node": self._node,
-            "started_at": self._started_at,
-            "at": self._clock.now(),
-            "version": __version__,
-            "redis": getattr(self._stream, "where", "memory"),
-            "broker": {"state": "up" if error is None else "down", "since": since, "error": error},
-            "participants": list(self.hosted),
-            "problems": [p for h in self.hosted.values() for p in h.problems],
-        }

@@ -38,7 +38,7 @@ _OTHERS = (
     (
         "DELETE FROM outboxd_fence WHERE id IN (SELECT id FROM outboxd_fence WHERE at < ? AND NOT "
         "(state = 'started' AND EXISTS (SELECT 1 FROM outboxd_saga s "
-        "WHERE s.id = json_extract(outboxd_fence.result, '$'))) LIMIT ?)"
+        "WHERE s.id = json_extract(CAST(outboxd_fence.result AS TEXT), '$'))) LIMIT ?)"
     ),
     "DELETE FROM outboxd_early WHERE n IN (SELECT n FROM outboxd_early WHERE at < ? LIMIT ?)",
     (
