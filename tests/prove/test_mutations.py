@@ -279,19 +279,20 @@ def unwinds_in_wrong_order(patch: Patch) -> None:
 
 
 NO_END = "no end after"
+NOT_IN_TIME = "nothing would happen before"
 
 BREAKING: dict[Callable[[Patch], None], str] = {
     takes_duplicates: "messages are not conserved",
     ignores_holes: "messages are not conserved",
     never_fills_holes: NO_END,
-    settles_at_publish: NO_END,
+    settles_at_publish: NOT_IN_TIME,
     settles_at_ack: NO_END,
     reports_before_commit: NO_END,
     forgets_pending_entries: "something is left over",
     publishes_without_outbox: NO_END,
     handles_in_any_order: "handled messages of one key out of order",
     keeps_coroutines: NO_END,
-    leaves_interrupted_attempts: NO_END,
+    leaves_interrupted_attempts: NOT_IN_TIME,
     has_no_fences: "what was done was not undone",
     does_not_undo_timeouts: "what was done was not undone",
     undoes_nothing_unknown: "what was done was not undone",
