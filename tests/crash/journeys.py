@@ -73,8 +73,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """How it ended: its exit code, or below zero the signal; how many commits it has made."""
+    """How the process of ``data`` ended: its exit code, or below zero the signal; how many commits
+    it has made.
+    """
 
+    data: str
     code: int
     commits: int = 0
 
@@ -724,7 +727,7 @@ def made(order: Order) -> Report:
     with os.fdopen(reading) as words:
         said = words.read()
     _, status = os.waitpid(pid, 0)
-    return Report(os.waitstatus_to_exitcode(status), int(said or 0))
+    return Report(order.data, os.waitstatus_to_exitcode(status), int(said or 0))
 
 
 def main() -> None:
