@@ -151,11 +151,15 @@ class Nature:
     # Readers.
 
     def away_until(self) -> tuple[float, str]:
-        """When a reader is back, and how that is told: just after the next deadline."""
+        """When a reader is back, and how that is told: just after the next deadline.
+
+        Where that has passed already it is back a second from now: at no time, it never would be.
+        """
+        now = self._world.clock.at
         found = [
             at
             for node in self._world.nodes.values()
             for (at,) in node.rows("SELECT MIN(due_at) FROM outboxd_call")
             if at is not None
         ]
-        return min(found, default=self._world.clock.at + 60.0) + 1.0, ways.AWAY
+        return max(min(found, default=now + 60.0), now) + 1.0, ways.AWAY

@@ -25,13 +25,18 @@ Process = Callable[..., "subprocess.CompletedProcess[str]"]
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
+SIZE = ("COLUMNS", "LINES")
+"""They count for more than the terminal that is there."""
+
+
 def on_terminal(
     *args: str, columns: int = 80, keys: bytes = b"", env: dict[str, str] | None = None
 ) -> tuple[int, str]:
     """(exit code, output) of a command that has a terminal for everything."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **(env or {})}
+    inherited = {name: value for name, value in os.environ.items() if name not in SIZE}
+    environ = {**inherited, "PYTHONPATH": str(ROOT), "TERM": "xterm", **(env or {})}
     command = [sys.executable, "-m", "outboxd", *args]
     child = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
