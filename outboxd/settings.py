@@ -36,7 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """``data``: the data directory; ``redis``: the broker's URL, or None for the embedded one;
     ``node``: this node's id, or None for the one kept in the data directory; ``plugins``: what to
     host when no plugin is named; ``drain``: seconds that messages in hand have to finish at a
-    stop; ``log``: the least level that is logged; ``origins``: where each value came from.
+    stop; ``log``: the least level that is logged; ``keys``: of the dashboard, action to key, where
+    they differ from its own; ``origins``: where each value came from.
     """
 
     data: Path = Path("outboxd-data")
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     plugins: tuple[str, ...] = ()
     drain: float = 10.0
     log: Level = "info"
+    keys: dict[str, str] = {}
     origins: dict[str, str] = {}
 
     def shown(self) -> dict[str, tuple[str, str]]:
@@ -56,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "plugins": " ".join(self.plugins) or "plugins, where that folder exists",
             "drain": f"{self.drain:g}s",
             "log": self.log,
+            "keys": ", ".join(f"{k} = {v}" for k, v in self.keys.items()) or "the dashboard's own",
         }
         return {name: (text, self.origins.get(name, DEFAULT)) for name, text in texts.items()}
 
@@ -100,7 +103,7 @@ def _from_flags(flags: Mapping[str, Any]) -> Layer:
 
 def _from_environment(environ: Mapping[str, str]) -> Layer:
     found: Layer = {}
-    for name in _DECODERS:
+    for name in _DECODERS.keys() - {"keys"}:  # a table: only a file has those
         variable = f"{PREFIX}{name.upper()}"
         if environ.get(variable):
             found[name] = (_decoded(name, environ[variable], variable), variable)
@@ -216,6 +219,12 @@ def _level(value: Any) -> Level:
     return level
 
 
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
+        raise ConfigError(f"{value!r} is no table of texts", hint='write [keys] and freeze = "F5"')
+    return value
+
+
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "data": _path,
     "redis": _url,
@@ -223,4 +232,5 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "plugins": _names,
     "drain": _span,
     "log": _level,
+    "keys": _texts,
 }

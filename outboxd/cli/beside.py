@@ -37,8 +37,9 @@ _RESET = (
 """Undoes what a dashboard has asked of a terminal and had no time to take back."""
 
 
-def run_beside(arguments: Sequence[str], data: Path, *, is_plain: bool = False) -> int:
-    """Starts ``outboxd run`` with these arguments, shows the dashboard, and ends both or one.
+def run_beside(arguments: Sequence[str], data: Path, looks: Sequence[str] = ()) -> int:
+    """Starts ``outboxd run`` with these arguments and ``outboxd ui`` with ``looks``; ends both or
+    one.
 
     Returns the runtime's exit code.
     """
@@ -52,7 +53,7 @@ def run_beside(arguments: Sequence[str], data: Path, *, is_plain: bool = False) 
         runtime = _started(arguments, file)
         try:
             if _is_up(runtime, data):
-                return _shown(runtime, data, output, is_plain=is_plain)
+                return _shown(runtime, data, output, looks)
         finally:
             _ended(runtime)
     click.echo(output.read_text(errors="replace"), err=True, nl=False)
@@ -82,7 +83,7 @@ def _is_up(runtime: subprocess.Popen[bytes], data: Path) -> bool:
     return False
 
 
-def _shown(runtime: subprocess.Popen[bytes], data: Path, output: Path, *, is_plain: bool) -> int:
+def _shown(runtime: subprocess.Popen[bytes], data: Path, output: Path, looks: Sequence[str]) -> int:
     """The dashboard until it is left, then the runtime until that ends; its exit code.
 
     SIGTERM ends both, and so does a terminal that goes away: who wants more has ``outboxd run``.
@@ -90,7 +91,7 @@ def _shown(runtime: subprocess.Popen[bytes], data: Path, output: Path, *, is_pla
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     try:
-        left = _watched(data, is_plain=is_plain)
+        left = _watched(data, looks)
         if left and runtime.poll() is None:
             _say(f"{left}; outboxd goes on here (pid {runtime.pid}), Ctrl-C stops it")
             _say(f"outboxd ui --data {data} shows it again, in any terminal")
@@ -108,11 +109,11 @@ def _shown(runtime: subprocess.Popen[bytes], data: Path, output: Path, *, is_pla
     return code
 
 
-def _watched(data: Path, *, is_plain: bool) -> str:
+def _watched(data: Path, looks: Sequence[str]) -> str:
     """Shows the dashboard; how it was left, or "" if outboxd shall be stopped with it."""
     command = [sys.executable, "-m", "outboxd", "ui", "--data", str(data), "--beside"]
     with _terminal_kept():
-        view = subprocess.Popen([*command, *(["--ascii"] if is_plain else [])])
+        view = subprocess.Popen([*command, *looks])
         try:
             code = view.wait()
         except (KeyboardInterrupt, SystemExit):

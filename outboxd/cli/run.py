@@ -79,7 +79,10 @@ def run(
     if ui:
         from .beside import run_beside
 
-        raise exits.Stop(run_beside(_without_ui(), settings.data, is_plain=is_plain))
+        looks = ["--ascii"] if is_plain else []
+        looks += [] if config is None else ["--config", str(config)]
+
+        raise exits.Stop(run_beside(_without_ui(), settings.data, looks))
     line = Line()
     set_up_logging(settings.data, settings.log, line, verbose=verbose)
     names = chosen(plugins, settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
 
 import click
 
@@ -39,7 +38,7 @@ def ui(settings: Settings, *, read_only: bool, is_plain: bool, is_parent: bool) 
     check()
     with Monitor(settings.data) as monitor:
         monitor.participants()
-    left = show(settings.data, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
+    left = show(settings, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
     if left == "stop":
         raise exits.Stop(STOP)
 
@@ -52,12 +51,19 @@ def check() -> None:
         raise ConfigError("the dashboard needs a terminal", hint="outboxd status works in a pipe")
 
 
-def show(data: Path, *, read_only: bool, is_plain: bool, is_parent: bool = False) -> str:
+def show(settings: Settings, *, read_only: bool, is_plain: bool, is_parent: bool) -> str:
     """Runs the dashboard; "view" or "stop": how it was left."""
     from outboxd.tui.app import Dashboard
+    from outboxd.tui.keys import rebound
 
     is_plain = is_plain or not streams.has_glyphs()
-    app = Dashboard(data, read_only=read_only, is_plain=is_plain, is_parent=is_parent)
+    app = Dashboard(
+        settings.data,
+        read_only=read_only,
+        is_plain=is_plain,
+        is_parent=is_parent,
+        table=rebound(settings.keys, settings.origins.get("keys", "[keys]")),
+    )
     chosen = app.run()
     if app.return_code:
         raise exits.Stop(exits.FAILED)

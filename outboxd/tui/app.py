@@ -19,6 +19,7 @@ from outboxd.errors import OutboxdError
 from outboxd.monitor import Flow, Monitor, Overview
 from outboxd.store.control import Request
 
+from .keys import TABLE, Key, of
 from .look import DARK, LIGHT, THEMES, Plain, Tones
 from .operation import Operation, progress
 from .palette import Actions
@@ -43,8 +44,8 @@ SAID_S = 20.0
 
 class Dashboard(App[str]):
     """``read_only`` leaves out every key that changes something; ``is_parent``: outboxd was
-    started with it, so that leaving it may stop that as well; the result says which: "view" or
-    "stop".
+    started with it, so that leaving it may stop that as well; ``table``: its keys. The result says
+    how it was left: "view" or "stop".
     """
 
     CSS_PATH = "outboxd.tcss"
@@ -65,12 +66,14 @@ class Dashboard(App[str]):
         read_only: bool = False,
         is_plain: bool = False,
         is_parent: bool = False,
+        table: tuple[Key, ...] = TABLE,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
         self.data = data
         self.read_only = read_only
         self.is_parent = is_parent
+        self.table = table
         self.clock = clock or SystemClock()
         self.reader = Reader(data, self.clock)
         self.trends = Trends()
@@ -105,6 +108,10 @@ class Dashboard(App[str]):
         except ScreenStackError:
             return None
         return shown if isinstance(shown, Page) else None
+
+    def keys_of(self, screen: str) -> list[Key]:
+        """What can be pressed on a screen."""
+        return of(screen, read_only=self.read_only, table=self.table)
 
     @property
     def place(self) -> str:
@@ -262,14 +269,14 @@ class Dashboard(App[str]):
         if isinstance(self.screen, DeadPage):
             self.screen.go_to(name)
 
-    def open_log(self, words: str) -> None:
-        """The log, filtered."""
-        self.switch_mode("log")
-        self.call_after_refresh(self._filter_log, words)
+    def open_list(self, name: str, words: str = "") -> None:
+        """One of the five screens, filtered."""
+        self.switch_mode(name)
+        self.call_after_refresh(self._filter, name, words)
 
-    def _filter_log(self, words: str) -> None:
-        if isinstance(self.screen, LogPage):
-            self.screen.filter_by(words)
+    def _filter(self, name: str, words: str) -> None:
+        if self.page is not None and self.page.name_ == name and self.page.hint:
+            self.page.filter_by(words)
 
     def action_leave(self) -> None:
         is_up = self.overview is not None and self.overview.daemon.state != "down"

@@ -5,10 +5,14 @@ Lower case looks, or is safe to repeat; UPPER CASE changes something for good; â
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from textual.binding import Binding
+from textual.keys import _character_to_key
+
+from outboxd.errors import ConfigError
 
 LISTS = ("sagas", "dead", "messages", "log")
 EVERYWHERE = ("sagas", "saga", "dead", "letter", "flow", "messages", "log")
@@ -33,7 +37,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 TABLE = (
     Key(id="open", keys="", shown="enter", action="open", label="Open", rank=1,
-        text="Open what the cursor is on", on=("sagas", "dead", "messages")),
+        text="Open what the cursor is on", on=("sagas", "dead", "flow", "messages", "log")),
     Key(id="filter", keys="slash", shown="/", action="filter", label="Filter", rank=2,
         text="Filter the list: words, state: type: key: error: age:>5m, ! negates", on=LISTS),
     Key(id="find", keys="slash", shown="/", action="filter", label="Find", rank=6,
@@ -122,9 +126,47 @@ TABLE = (
 )  # fmt: skip
 
 
-def of(screen: str, *, read_only: bool) -> list[Key]:
+MOVING = {"down", "up", "j", "k", "pagedown", "pageup", "home", "end", "g", "G", "enter"}
+"""Keys of every list, which no action can have."""
+
+
+def of(screen: str, *, read_only: bool, table: Iterable[Key] = TABLE) -> list[Key]:
     """The keys of a screen; none that changes anything where only looking is allowed."""
-    return [key for key in TABLE if screen in key.on and not (key.changes and read_only)]
+    return [key for key in table if screen in key.on and not (key.changes and read_only)]
+
+
+def rebound(given: Mapping[str, str], origin: str = "[keys]") -> tuple[Key, ...]:
+    """The table with other keys for some actions, by their ids.
+
+    Raises ConfigError for an action that there is not, and for a key that has another action
+    already on the same screen: found out at the start, not when it is pressed.
+    """
+    known = {key.id for key in TABLE}
+    for action in given.keys() - known:
+        near = difflib.get_close_matches(action, known, n=1)
+        raise ConfigError(
+            f"{origin}: there is no action {action!r} in the dashboard",
+            hint=f"did you mean {near[0]!r}?" if near else f"actions: {', '.join(sorted(known))}",
+        )
+    table = tuple(_with(key, given.get(key.id)) for key in TABLE)
+    for screen in EVERYWHERE:
+        taken = dict.fromkeys(MOVING, "what moves the cursor")
+        for key in of(screen, read_only=False, table=table):
+            for name in filter(None, key.keys.split(",")):
+                if name in taken:
+                    raise ConfigError(
+                        f"{origin}: {key.shown!r} would be both {taken[name]} and {key.id!r}",
+                        hint="give one of them another key",
+                    )
+                taken[name] = repr(key.id)
+    return table
+
+
+def _with(key: Key, pressed: str | None) -> Key:
+    if pressed is None:
+        return key
+    name = _character_to_key(pressed) if len(pressed) == 1 else pressed.lower()
+    return msgspec.structs.replace(key, keys=name, shown=pressed)
 
 
 def bindings(keys: Iterable[Key]) -> list[Binding]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from .keys import Key, of
+from .keys import Key
 
 
 class Actions(Provider):
@@ -16,7 +16,7 @@ class Actions(Provider):
     def _keys(self) -> list[Key]:
         screen: Any = self.screen
         name = getattr(screen, "name_", "")
-        return of(name, read_only=screen.app.read_only) if name else []
+        return screen.app.keys_of(name) if name else []
 
     async def discover(self) -> Hits:
         for key in self._keys():

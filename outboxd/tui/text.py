@@ -72,12 +72,17 @@ def count(n: int) -> str:
     return f"{n / 1000:.1f}k" if n < 1_000_000 else f"{n / 1_000_000:.1f}M"
 
 
-def fitted(text: str, width: int, align: str = "<") -> str:
-    """``text`` in exactly ``width`` cells of a terminal."""
+def fitted(text: str, width: int, align: str = "<", cut: str = "end") -> str:
+    """``text`` in exactly ``width`` cells of a terminal; ``cut``: where, if it is too long."""
     if width <= 0:
         return ""
     text = " ".join(text.split()) if "\n" in text or "\t" in text else text
     length = cell_len(text)
+    if length > width and cut == "middle" and width >= 8:
+        tail = text[-1:]
+        while cell_len(text[-len(tail) - 1 :]) <= width // 2:
+            tail = text[-len(tail) - 1 :]
+        return f"{set_cell_size(text, width - 1 - cell_len(tail))}…{tail}"
     if length > width:
         return set_cell_size(text, width - 1) + "…"
     return " " * (width - length) + text if align == ">" else text + " " * (width - length)

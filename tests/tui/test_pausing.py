@@ -116,3 +116,14 @@ async def test_of_many_participants_those_around_the_chosen_one_are_shown(
         drawn = desk.app.export_screenshot().replace("&#160;", " ")
         assert "pause stock10" in drawn
         assert "pause stock19" not in drawn
+
+
+async def test_an_arrow_opens_what_lies_on_it_and_tells_the_whole_error(
+    shop: Path, opened: Opened
+) -> None:
+    async with opened(shop, size=(80, 24)) as desk:
+        await on_flow(desk, "inbox payments")
+        await desk.sees(lambda: desk.page.query_one("#about").display, "the error is told")
+        await desk.press("enter")
+        await desk.sees(lambda: desk.page.name_ == "messages", "the messages open")
+        await desk.sees(lambda: len(desk.column("#messages", 0)) == 3, "those at payments")

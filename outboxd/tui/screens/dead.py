@@ -24,7 +24,7 @@ from .letter import LetterPage, told
 from .page import Page
 
 GROUPS = (
-    Col(title="HANDLER", width=22, flex=1),
+    Col(title="HANDLER", width=22, flex=1, cut="middle"),
     Col(title="ERROR", width=24, flex=3),
     Col(title="N", width=6, align=">", sort="largest"),
     Col(title="FIRST", width=5, align=">", drops=2),
@@ -38,7 +38,7 @@ LETTERS = (
     Col(title="ID", width=8, flex=1),
     Col(title="STATE", width=11),
     Col(title="MESSAGE", width=16, flex=1, drops=2),
-    Col(title="KEY", width=12, flex=1, sort="key"),
+    Col(title="KEY", width=12, flex=1, sort="key", cut="middle"),
     Col(title="TRY", width=3, align=">", drops=3),
     Col(title="AGE", width=4, align=">", sort="latest"),
     Col(title="DIED×", width=6, align=">", drops=1, sort="deaths"),
@@ -105,11 +105,12 @@ class DeadPage(Page):
 
     def draw(self, seen: Seen) -> None:
         self.seen = seen
+        self.set_class(not seen.groups, "-nothing")
         groups, letters = self.query_one("#groups", Rows), self.query_one("#letters", Rows)
         none = "No letter matches; esc clears the filter." if self.filter else NOTHING
         groups.empty = none
         most = max(2, min(7, (self.size.height - 9) // 4))
-        groups.styles.height = 1 + (min(most, len(seen.groups)) or 4)
+        groups.styles.height = 1 + min(most, len(seen.groups)) if seen.groups else "1fr"
         groups.put([_group_line(g, self.now) for g in _sorted_groups(seen.groups, groups.order)])
         if seen.group is not None:
             groups.go(seen.group)
@@ -262,7 +263,7 @@ class DeadPage(Page):
     def action_log_of(self) -> None:
         row = self._letter()
         if row is not None:
-            self.dash.open_log(row.key or row.message_id)
+            self.dash.open_list("log", row.key or row.message_id)
 
     def action_copy(self) -> None:
         row = self._letter()

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
+from textual.widgets import Static
 
 from outboxd.monitor import Flow, Handled, Monitor, Sent
 from outboxd.tui.refresh import Trend, Trends
@@ -17,10 +20,10 @@ from outboxd.tui.widgets.rows import Cell, Col, Line, Rows
 from . import pausing
 from .page import Page
 
-SPARK = 20
+SPARK = 14
 
 ARROWS = (
-    Col(title="ARROW", width=24, flex=2),
+    Col(title="ARROW", width=30, flex=2, cut="middle"),
     Col(title="RATE", width=7, align=">"),
     Col(title="IN HAND", width=7, align=">"),
     Col(title="RETRY", width=5, align=">", drops=4),
@@ -49,6 +52,7 @@ class FlowPage(Page):
     def body(self) -> ComposeResult:
         yield Rule(id="flow-title")
         yield Rows(ARROWS, id="arrows")
+        yield Static(id="about")
         yield Rule(id="disk")
         yield Rule(id="disk-more")
 
@@ -69,6 +73,7 @@ class FlowPage(Page):
         overview = self.dash.overview
         paused = {h.participant: h.paused for h in overview.participants} if overview else {}
         rows.put(list(arrows(seen, self.dash.trends, self.now, paused)))
+        self._draw_about()
         data = sum(disk.database for disk in seen.disks)
         log = sum(disk.log for disk in seen.disks)
         parts: list[Part] = [(f"{len(seen.disks)} databases ", "title"), (size(data), "")]
@@ -78,10 +83,38 @@ class FlowPage(Page):
         texts = [(f"{disk.name} {size(disk.database)}   ", "dim") for disk in largest]
         self.query_one("#disk-more", Rule).put([*texts])
 
+    @on(Rows.Moved, "#arrows")
+    def _draw_about(self) -> None:
+        """What a narrow column cannot hold: the whole of the last error, or of a pause."""
+        rows = self.query_one("#arrows", Rows)
+        text, tone = rows.lines[rows.at].cells[-1] if rows.lines else ("-", "")
+        name = rows.lines[rows.at].cells[0][0].strip() if rows.lines else ""
+        about = self.query_one("#about", Static)
+        about.display = text != "-"
+        about.update(Text.assemble((f"{name}   ", "bold"), (text, self.tones[tone])))
+
     # Keys.
+
+    @on(Rows.Opened, "#arrows")
+    def _opened(self, event: Rows.Opened) -> None:
+        name = self._participant()
+        if event.key == "letters":
+            self.dash.open_list("dead")
+        elif event.key == "timers":
+            self.dash.open_list("sagas", "state:waiting")
+        elif event.key.startswith("inbox "):
+            self.dash.open_list("messages", f"participant:{name} state:!sending,delayed")
+        else:
+            ends = [f"participant:{end}" for end in event.key.split(">") if end in self._known]
+            self.dash.open_list("messages", f"{' '.join(ends)} state:sending,delayed")
 
     def action_pause(self) -> None:
         pausing.ask_which(self, self._participant())
+
+    @property
+    def _known(self) -> set[str]:
+        overview = self.dash.overview
+        return {health.participant for health in overview.participants} if overview else set()
 
     def _participant(self) -> str | None:
         """Whose arrow the cursor is on."""

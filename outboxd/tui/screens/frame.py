@@ -160,7 +160,7 @@ def cells(overview: Overview, flow: Flow | None, trends: Trends, now: datetime) 
         Cell(
             name="TIMERS",
             value=count(timers),
-            detail=f"next {until(next_at, now).removeprefix('in ')}" if next_at else "none",
+            detail=_next(next_at, now),
             action="app.screen('flow')",
         ),
         Cell(
@@ -178,6 +178,13 @@ def cells(overview: Overview, flow: Flow | None, trends: Trends, now: datetime) 
             action="app.screen('dead')",
         ),
     )
+
+
+def _next(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return "none"
+    span = until(at, now)
+    return f"next {span[3:]}" if span.startswith("in ") else f"{span[1:]} late"
 
 
 def _broker(overview: Overview, trends: Trends) -> Cell:

@@ -9,9 +9,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
-from outboxd.tui import keys
 from outboxd.tui.widgets.lines import Rule
 from outboxd.tui.widgets.rows import Col, Line, Rows
 
@@ -45,7 +44,7 @@ class HelpScreen(ModalScreen[str | None]):
     def __init__(self, page: Page) -> None:
         super().__init__()
         app = page.dash
-        self._keys = keys.of(page.name_, read_only=app.read_only)
+        self._keys = app.keys_of(page.name_)
         self._is_read_only = app.read_only
 
     def compose(self) -> ComposeResult:
@@ -53,6 +52,7 @@ class HelpScreen(ModalScreen[str | None]):
             yield Rule(id="title")
             yield Input(placeholder="search", id="search", compact=True)
             yield Rows(COLUMNS, id="keys")
+            yield Static(id="about")
 
     def on_mount(self) -> None:
         more = "read-only: nothing here changes anything" if self._is_read_only else (
@@ -78,6 +78,13 @@ class HelpScreen(ModalScreen[str | None]):
         rows = self.query_one("#keys", Rows)
         rows.empty = "No key does that."
         rows.put(lines)
+        self._moved()
+
+    @on(Rows.Moved, "#keys")
+    def _moved(self) -> None:
+        rows = self.query_one("#keys", Rows)
+        text = rows.lines[rows.at].cells[1][0] if rows.lines else ""
+        self.query_one("#about", Static).update(text)
 
     def action_move(self, by: int) -> None:
         self.query_one("#keys", Rows).action_move(by)

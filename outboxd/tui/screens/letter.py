@@ -105,7 +105,7 @@ class LetterPage(Page):
     def action_log_of(self) -> None:
         if self.detail is not None:
             row = self.detail.letter
-            self.dash.open_log(row.key or row.message_id)
+            self.dash.open_list("log", row.key or row.message_id)
 
     def action_copy(self) -> None:
         if self.detail is not None:

@@ -14,7 +14,6 @@ from outboxd.clock import utc
 from outboxd.monitor import LogLine, Monitor
 from outboxd.store.control import Request
 from outboxd.tui.text import glyph_of, since, tone_of
-from outboxd.tui.widgets.filterline import FilterLine
 from outboxd.tui.widgets.lines import Pane, Rule
 from outboxd.tui.widgets.rows import Col, Line, Rows
 
@@ -101,14 +100,11 @@ class LogPage(Page):
         log.put([_line(line) for line in seen.log])
         self.count(f"{len(seen.log):,} lines")
 
-    def filter_by(self, words: str) -> None:
-        """Shows only the lines with these words."""
-        self.query_one(FilterLine).value = words
-
     @on(Rows.Opened, "#log")
     def _opened(self) -> None:
         pane = self.query_one("#line", Pane)
         pane.display = not pane.display
+        self.set_class(pane.display, "-reading")
         self._show_line()
 
     @on(Rows.Moved, "#log")

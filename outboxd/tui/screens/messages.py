@@ -21,7 +21,7 @@ from .page import Page
 
 COLUMNS = (
     Col(title="TYPE", width=18, flex=1, sort="type"),
-    Col(title="KEY", width=12, flex=1, sort="key"),
+    Col(title="KEY", width=12, flex=1, sort="key", cut="middle"),
     Col(title="STATE", width=11, sort="trouble"),
     Col(title="WHERE", width=22, flex=1),
     Col(title="TRY", width=3, align=">", drops=2),
@@ -142,7 +142,7 @@ class MessagesPage(Page):
     def action_log_of(self) -> None:
         row = self._row()
         if row is not None:
-            self.dash.open_log(row.key or row.id)
+            self.dash.open_list("log", row.key or row.id)
 
     def action_export(self) -> None:
         self.write_out("messages", msgspec.to_builtins(self.rows))

@@ -96,7 +96,7 @@ class Page(Screen[None]):
     # The frame.
 
     def compose(self) -> ComposeResult:
-        self._keys = keys.of(self.name_, read_only=self.dash.read_only)
+        self._keys = self.dash.keys_of(self.name_)
         self._bindings = BindingsMap(keys.bindings(self._keys))
         yield Bar(id="status")
         yield HealthStrip(id="strip")
@@ -160,7 +160,7 @@ class Page(Screen[None]):
         """What stands at the end of the filter line."""
         tone = "warn" if self.filter else "dim"
         bar = self.query_one("#counts", Bar)
-        bar.put([(left, tone), (f"   {right} " if right else " ", "dim")])
+        bar.put([(f"  {left}", tone), (f"   {right} " if right else " ", "dim")])
         bar.styles.width = sum(len(part[0]) for part in bar.left)
 
     # Keys that most screens have.
@@ -183,6 +183,10 @@ class Page(Screen[None]):
             self._show_found()
         else:
             self.query(Rows).first().focus()
+
+    def filter_by(self, words: str) -> None:
+        """Shows only what these words match."""
+        self.query_one(FilterLine).value = words
 
     def _mark_found(self) -> None:
         found = sum(pane.mark(self.filter) for pane in self.query(Pane))

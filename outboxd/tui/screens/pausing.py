@@ -91,4 +91,6 @@ def _choice(health: Health) -> Choice:
         return Choice(id=f"resume {name}", label=label, verb=f"Resume {name}", is_free=True)
     held = health.waiting + health.retrying + health.held
     label = f"pause {name}: {health.running:,} running, {held:,} wait in its inbox"
+    if not health.running and not held:
+        label = f"pause {name}: it has nothing in hand"
     return Choice(id=f"pause {name}", label=label, verb=f"Pause {name}")

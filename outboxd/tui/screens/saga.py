@@ -224,7 +224,7 @@ class SagaPage(Page):
             follow_letter(self, self.detail)
 
     def action_log_of(self) -> None:
-        self.dash.open_log(self.saga_id.rpartition("/")[2])
+        self.dash.open_list("log", self.saga_id.rpartition("/")[2])
 
     def action_copy(self) -> None:
         row = self._row()

@@ -22,7 +22,7 @@ from . import acting, acting_many
 from .page import Page
 
 COLUMNS = (
-    Col(title="KEY", width=13, flex=1, sort="key"),
+    Col(title="KEY", width=13, flex=1, sort="key", cut="middle"),
     Col(title="SAGA", width=15, drops=1),
     Col(title="STATE", width=14, sort="trouble"),
     Col(title="STEP", width=17, flex=1, sort="step"),
@@ -175,7 +175,7 @@ class SagasPage(Page):
     def action_log_of(self) -> None:
         key = self.query_one("#sagas", Rows).key
         if key is not None:
-            self.dash.open_log(key.rpartition("/")[2])
+            self.dash.open_list("log", key.rpartition("/")[2])
 
     def action_copy(self) -> None:
         key = self.query_one("#sagas", Rows).key

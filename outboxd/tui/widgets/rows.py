@@ -33,7 +33,8 @@ Cell = tuple[str, str]
 
 class Col(msgspec.Struct, frozen=True, kw_only=True):
     """``flex``: its share of what is left over above ``width``; ``drops``: from 1, the order in
-    which columns go where they do not fit; ``sort``: the order that a click on its title asks for.
+    which columns go where they do not fit; ``sort``: the order that a click on its title asks for;
+    ``cut``: where a text is cut that does not fit, in the middle if its end tells it from others.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Col(msgspec.Struct, frozen=True, kw_only=True):
     align: Literal["<", ">"] = "<"
     drops: int = 0
     sort: str = ""
+    cut: Literal["end", "middle"] = "end"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -369,7 +371,8 @@ class Rows(ScrollView):
                 continue
             if not is_first:
                 segments.append(Segment(" " * GAP, base))
-            segments.append(Segment(fitted(text, room, column.align), base + tones[tone]))
+            shown = fitted(text, room, column.align, column.cut)
+            segments.append(Segment(shown, base + tones[tone]))
             is_first = False
         return Strip(segments).adjust_cell_length(width, base)
 
