@@ -26,27 +26,27 @@ CREATE TABLE outboxd_attempt (
     PRIMARY KEY (id, n)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "outboxd_attempt" VALUES('desk/fulfil/dead#2',1,1.7000036006153888702e+09,0.0,'again in 0.00 s','RuntimeError: a bug of the first release','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 48, in charge_card
+  File "company.py", line 48, in charge_card
     raise RuntimeError("a bug of the first release")
 RuntimeError: a bug of the first release
 ');
 INSERT INTO "outboxd_attempt" VALUES('desk/fulfil/dead#2',2,1.70000360061962032314e+09,1.975536346435546875e-03,'again in 0.00 s','RuntimeError: a bug of the first release','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 48, in charge_card
+  File "company.py", line 48, in charge_card
     raise RuntimeError("a bug of the first release")
 RuntimeError: a bug of the first release
 ');
 INSERT INTO "outboxd_attempt" VALUES('desk/fulfil/dead#2',3,1.70000360063029813768e+09,8.182525634765625e-03,'gave up','RuntimeError: a bug of the first release','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 48, in charge_card
+  File "company.py", line 48, in charge_card
     raise RuntimeError("a bug of the first release")
 RuntimeError: a bug of the first release
 ');
 INSERT INTO "outboxd_attempt" VALUES('desk/fulfil/retrying#2',1,1.70000360061051511767e+09,0.0,'again in 300.00 s','Retry: the bank is away','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 46, in charge_card
+  File "company.py", line 46, in charge_card
     raise Retry("the bank is away", after=300)
 outboxd.errors.Retry: the bank is away
 ');
 INSERT INTO "outboxd_attempt" VALUES('desk/fulfil/undoing#2~undo',1,1.70000360054368352888e+09,0.0,'again in 300.00 s','Retry: the bank is away','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 54, in void_card
+  File "company.py", line 54, in void_card
     raise Retry("the bank is away", after=300)
 outboxd.errors.Retry: the bank is away
 ');
@@ -85,7 +85,7 @@ CREATE TABLE outboxd_dead (
     body       BLOB NOT NULL
 ) STRICT;
 INSERT INTO "outboxd_dead" VALUES(1,'desk/fulfil/dead#2','desk','in','ChargeCard','dead','till.charge_card','dead',3,1,0,1.7000036006153888702e+09,1.70000360063029813768e+09,'RuntimeError','a bug of the first release','Traceback (most recent call last):
-  File "/tmp/x/gen.py", line 48, in charge_card
+  File "company.py", line 48, in charge_card
     raise RuntimeError("a bug of the first release")
 RuntimeError: a bug of the first release
 ',NULL,CAST('{"specversion":"1.0","id":"desk/fulfil/dead#2","type":"ChargeCard","source":"desk","time":"2023-11-14T23:13:20.601282Z","subject":"dead","data":{"id":"dead","euros":3},"kind":"command","correlationid":"desk/fulfil/dead","replyto":"desk","call":2,"deadline":"2023-11-14T23:23:20.601282Z","epoch":1700000000186,"seq":7}' AS BLOB));
