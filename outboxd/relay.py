@@ -105,13 +105,14 @@ class Relay:
     async def open(self, identity: Identity) -> None:
         """What the outbox holds, to be published again: at worst as duplicates."""
         self._identity = identity
-        database = self._committer.database
-        last = await database.read(outbox.last_numbers)
-        waiting = await database.read(outbox.unsettled)
+        last, waiting = await self._committer.database.read(
+            lambda cx: (outbox.last_numbers(cx), outbox.unsettled(cx))
+        )
         for stream, number in last.items():
             first = waiting[stream][0] if stream in waiting else number + 1
             progress = self._progress(stream)
-            progress.last = number
+            # The scheduler runs already: what it has committed meanwhile was offered before this.
+            progress.last = max(progress.last, number)
             progress.accepted = progress.published = self._settled[stream] = first - 1
         self._mark = sum(last.values())
 
