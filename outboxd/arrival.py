@@ -6,7 +6,6 @@ is refused here is refused visibly, or kept by its sender.
 
 from __future__ import annotations
 
-import zlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,16 @@ from . import settle
 from .batch import Batch
 from .errors import Unrecoverable
 from .holding import LOCAL_KEY
-from .message import UNTIMED, Envelope, Undecodable, decode_envelope, decode_message, encode, key_of
+from .message import (
+    UNTIMED,
+    Envelope,
+    Undecodable,
+    decode_envelope,
+    decode_message,
+    encode,
+    fingerprint,
+    key_of,
+)
 from .retry import DAY_S
 from .settle import Receipt
 from .store import dead, inbox, journal
@@ -94,7 +102,7 @@ class Arrival:
         self, batch: Batch, envelope: Envelope, body: bytes, is_suspect: bool = False
     ) -> None:
         """A message without numbers: (source, id) is taken once, other content is refused."""
-        source, mark = envelope.source, _mark(envelope)
+        source, mark = envelope.source, fingerprint(envelope.type, envelope.data)
         seen = inbox.seen_mark(batch.connection, source, envelope.id)
         if seen is None:
             inbox.see(batch.connection, source, envelope.id, mark, batch.now)
@@ -116,7 +124,7 @@ class Arrival:
 
     def publish_foreign(self, batch: Batch, envelope: Envelope) -> None:
         """An event of ours that somebody outside publishes: (source, id) is published once."""
-        source, mark = envelope.source, _mark(envelope)
+        source, mark = envelope.source, fingerprint(envelope.type, envelope.data)
         seen = inbox.seen_mark(batch.connection, source, envelope.id)
         if seen is None:
             inbox.see(batch.connection, source, envelope.id, mark, batch.now)
@@ -161,11 +169,6 @@ class Arrival:
         self._delivery.holding.count_local(batch)
         held = self._delivery.holding.new(batch, envelope, body, LOCAL_KEY)
         self._delivery.letters.bury(batch, held, envelope, Unrecoverable(why))
-
-
-def _mark(envelope: Envelope) -> int:
-    """The fingerprint by which other content is told from the same again."""
-    return zlib.crc32(bytes(envelope.data), zlib.crc32(envelope.type.encode()))
 
 
 def _said_at(envelope: Envelope) -> datetime:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .batch import Batch
-from .book import Book, Live
+from .book import Book, Live, instance_of
 from .ending import Ending
 from .errors import Reject
 from .instance import Instance, Moved
 from .message import Envelope, decode_envelope, decode_message, key_of
 from .registry import SagaKind
-from .saga import Saga
 from .store import journal
 from .store.journal import SagaRow
 
@@ -126,8 +125,5 @@ class Beginning:
             journal.add_waiter(batch.connection, live.row.id, envelope.id, body)
 
     def _begin(self, batch: Batch, live: Live, kind: SagaKind, message: Any) -> None:
-        row = live.row
-        saga = Saga(row.id, row.key, row.version, kind.spec.receives)
-        instance = Instance(saga, kind.spec.fn, message)
-        live.instance = instance
+        live.instance = instance = instance_of(live.row, kind, message)
         self._drive(batch, live, instance, instance.start(batch.now))

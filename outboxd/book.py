@@ -29,7 +29,7 @@ from .message import (
     decode_version,
     reply_type,
 )
-from .registry import Registry
+from .registry import Registry, SagaKind
 from .saga import Call, Join, Recorded, Run, Saga, Step
 from .steps import Action, Receive, version_of
 from .store import journal, meta
@@ -268,7 +268,7 @@ def rebuilt(registry: Registry, participant: str, row: SagaRow, rows: list[Journ
 
 
 def unbegun(registry: Registry, participant: str, row: SagaRow) -> Instance:
-    """A saga's coroutine before its first step. Raises CodeChanged if its message is another."""
+    """A begun saga's coroutine before its first step. Raises CodeChanged if its message differs."""
     kind = registry.saga_named(participant, row.name)
     if kind is None:
         raise CodeChanged(0, f"saga {row.name}", "no such saga")
@@ -278,6 +278,11 @@ def unbegun(registry: Registry, participant: str, row: SagaRow) -> Instance:
     except Undecodable as err:
         recorded = f"start {start.type} {driver.shown(bytes(start.data))}"
         raise CodeChanged(0, recorded, str(err)) from err
+    return instance_of(row, kind, message)
+
+
+def instance_of(row: SagaRow, kind: SagaKind, message: object) -> Instance:
+    """A saga's coroutine for the message that starts it."""
     return Instance(Saga(row.id, row.key, row.version, kind.spec.receives), kind.spec.fn, message)
 
 

@@ -92,16 +92,16 @@ class Unrecoverable(Exception):
 
 
 class SagaEnd(Exception):
-    """Base of what unwinds a saga; nothing else does."""
-
-
-class Rejected(SagaEnd):
-    """The participant answered no; its transaction was rolled back, so nothing is to undo."""
+    """Base of what unwinds a saga; nothing else does. ``command``: the call that it ended."""
 
     def __init__(self, reason: str, command: str = "") -> None:
         super().__init__(reason)
         self.reason = plain(reason)
         self.command = command
+
+
+class Rejected(SagaEnd):
+    """The participant answered no; its transaction was rolled back, so nothing is to undo."""
 
 
 class TimedOut(SagaEnd):
@@ -111,18 +111,12 @@ class TimedOut(SagaEnd):
         self, command: str = "", timeout_s: float = 0.0, what: str = "was answered"
     ) -> None:
         said = f"{command} was not answered" if what == "was answered" else f"no {command} {what}"
-        super().__init__(f"{said} within {timeout_s:g} s")
-        self.command = command
+        super().__init__(f"{said} within {timeout_s:g} s", command)
         self.timeout_s = timeout_s
 
 
 class CallFailed(SagaEnd):
     """The call became a dead letter (``on_dead="fail"``) or its letter was discarded."""
-
-    def __init__(self, reason: str, command: str = "") -> None:
-        super().__init__(reason)
-        self.reason = plain(reason)
-        self.command = command
 
 
 class Cancelled(SagaEnd):
@@ -130,15 +124,10 @@ class Cancelled(SagaEnd):
 
     def __init__(self, reason: str = "cancelled") -> None:
         super().__init__(reason)
-        self.reason = plain(reason)
 
 
 class SagaFailed(SagaEnd):
     """Raised by ``saga.fail(reason)``."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = plain(reason)
 
 
 # What stands between a saga's code and its journal.

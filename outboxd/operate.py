@@ -6,7 +6,6 @@ waits there while the daemon is down; ``wait`` tells what became of it.
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import re
 import time
@@ -24,6 +23,7 @@ from .shape import fields, misfit
 from .store import control, reading
 from .store.connection import Connection, open_reader
 from .store.control import CatalogEntry, Request
+from .words import nearest
 
 LETTERS_PER_REQUEST = 500
 """A request is one transaction of its participant, which must not hold up its messages for long."""
@@ -291,10 +291,10 @@ def _stores(data: Path) -> set[str]:
 
 def _known(data: Path, stores: set[str], name: str) -> None:
     if name not in stores:
-        near = difflib.get_close_matches(name, stores, n=1)
+        near = nearest(name, stores)
         raise NotFound(
             f"there is no participant {name!r} in {data}",
-            hint=f"did you mean {near[0]}?" if near else None,
+            hint=f"did you mean {near}?" if near else None,
         )
 
 
@@ -342,9 +342,8 @@ def _entry(catalog: Mapping[str, CatalogEntry], type_name: str) -> CatalogEntry:
             hint="start `outboxd run` on this data directory once",
         )
     by_fold = {name.casefold(): name for name in catalog}
-    close = difflib.get_close_matches(type_name.casefold(), by_fold, n=1)
-    near = by_fold[close[0]] if close else None
-    known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(catalog))}"
+    near = nearest(type_name.casefold(), by_fold)
+    known = f"did you mean {by_fold[near]}?" if near else f"known: {', '.join(sorted(catalog))}"
     raise NotFound(f"there is no message type {type_name!r} here", hint=known)
 
 

@@ -7,7 +7,6 @@ nor their mistakes.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import logging
@@ -26,6 +25,7 @@ from .errors import ConfigError
 from .participant import Participant
 from .store import schema
 from .store.connection import open_writer
+from .words import nearest
 
 FOLDER = "plugins"
 """Hosted when nothing is named; its packages import each other as ``plugins.NAME``."""
@@ -336,8 +336,8 @@ def _holds_none(name: str) -> ConfigError:
 
 def _unknown(name: str, message: str) -> ConfigError:
     candidates = _candidates(name)
-    close = difflib.get_close_matches(name, candidates, n=1)
-    hint = f"did you mean {candidates[close[0]]}?" if close else None
+    near = nearest(name, candidates)
+    hint = f"did you mean {candidates[near]}?" if near else None
     return ConfigError(message, hint=hint or "name a module, a .py file or a folder")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import textwrap
 import typing
@@ -16,6 +15,7 @@ from .errors import ConfigError
 from .message import Command, Event, Message, MessageDeadLettered, reply_type
 from .participant import Context, HandlerSpec, Participant, SagaSpec, ScheduleSpec, Tx
 from .saga import DEFAULT_TIMEOUT_S, Saga
+from .words import nearest
 
 
 class Handler(msgspec.Struct, frozen=True):
@@ -108,8 +108,7 @@ class Registry:
 
     def nearest(self, type_name: str) -> str | None:
         """The known message type that looks most like a mistyped one."""
-        close = difflib.get_close_matches(type_name, list(self.messages), n=1)
-        return close[0] if close else None
+        return nearest(type_name, self.messages)
 
     def unowned(self) -> list[str]:
         """A warning for each command that a saga sends and no hosted participant owns."""

@@ -277,9 +277,9 @@ class Relay:
         return await self._committer.database.read(lambda cx: outbox.after(cx, stream, after, room))
 
     def _room(self, stream: str, progress: Progress) -> int:
-        """How much of a stream may follow. Events have no bound: one subscriber that is away must
+        """How many rows of a stream may follow.
 
-        not keep them from the others.
+        Events have no bound: one subscriber that is away must not keep them from the others.
         """
         if stream == events_stream(self._name):
             return BATCH

@@ -6,7 +6,6 @@ known one: a misspelt setting that is silently ignored is found out in productio
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -19,6 +18,7 @@ import msgspec
 
 from .clock import seconds
 from .errors import ConfigError
+from .words import nearest
 
 FILE = "outboxd.toml"
 """Read from the working directory unless another file is named."""
@@ -156,8 +156,8 @@ def _secret(path: Path, where: str) -> str:
 
 def _nearest(key: str) -> str:
     known = sorted([*_DECODERS, "redis_file"])
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    near = nearest(key, known)
+    return f"did you mean {near!r}?" if near else f"known keys: {', '.join(known)}"
 
 
 def _line_of(text: str, key: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from datetime import datetime
 
 from .clock import in_words
@@ -79,6 +81,11 @@ def clock_time(at: datetime, now: datetime) -> str:
     here, today = at.astimezone(), now.astimezone()
     text = here.strftime("%H:%M:%S.") + f"{here.microsecond // 1000:03d}"
     return text if here.date() == today.date() else f"{here:%Y-%m-%d} {text}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What may have been meant by a name that is not known."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:

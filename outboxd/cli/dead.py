@@ -29,8 +29,19 @@ from .options import (
     with_settings,
     yes_option,
 )
-from .output import Column, Output, ago, clock_time, colour_of, counted, moment, stated, whole
-from .watching import Standing, until
+from .output import (
+    Column,
+    Output,
+    Standing,
+    ago,
+    clock_time,
+    colour_of,
+    counted,
+    moment,
+    stated,
+    whole,
+)
+from .watching import until
 
 _SAMPLE = 5
 """Letters that --dry-run names."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
+
+from outboxd.words import nearest
 
 from . import exits
 
@@ -22,8 +23,8 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as err:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"see {ctx.command_path} --help"
+            near = nearest(args[0], self.list_commands(ctx))
+            hint = f"did you mean {near}?" if near else f"see {ctx.command_path} --help"
             raise exits.Usage(f"there is no command {args[0]!r}", hint, ctx) from err
 
 

@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TextIO, TypeVar
 
 import click
 import msgspec
@@ -48,6 +48,28 @@ class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     least: int = 0
     cut: Literal["end", "start"] = "end"
     colour: Callable[[T], str | None] | None = None
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether a line of it can be drawn anew."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class Standing:
+    """One line on stderr, if that is a terminal, that says how far it is; nothing elsewhere."""
+
+    def __init__(self, *, is_wanted: bool = True) -> None:
+        self.is_shown = is_wanted and can_redraw(sys.stderr)
+
+    def show(self, text: str) -> None:
+        """Draws the line anew."""
+        if self.is_shown:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """Takes it away."""
+        self.show("")
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):

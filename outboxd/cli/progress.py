@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from outboxd.clock import in_words
 from outboxd.errors import ConfigError
 
 from . import exits
-from .output import counted, shortened, wrapped
+from .output import can_redraw, counted, shortened, wrapped
 
 if TYPE_CHECKING:
     from outboxd.runtime import Progress
@@ -47,7 +46,7 @@ class Line:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self.is_shown = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.is_shown = can_redraw(self._stream)
         self._text = ""
         self._drawn_at = float("-inf")
         self._samples: deque[tuple[float, int]] = deque(maxlen=PER_S * RATE_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from outboxd.settings import Settings
 from . import exits
 from .hosting import chosen, registry_of
 from .options import with_output, with_settings
-from .output import Output
+from .output import Output, Standing
 
 if TYPE_CHECKING:
     from outboxd.prove.explore import Found, Tally
@@ -198,15 +197,14 @@ class _Line:
     """The progress line, where there is a terminal."""
 
     def __init__(self, out: Output) -> None:
-        is_dumb = os.environ.get("TERM") == "dumb"
-        self._is_shown = sys.stderr.isatty() and not is_dumb and not out.is_json
+        self._line = Standing(is_wanted=not out.is_json)
         self._began = time.monotonic()
         self._what = ""
         self._what_began = 0.0
 
     def show(self, what: str, tally: Tally) -> None:
         """Draws over what was drawn before."""
-        if not self._is_shown:
+        if not self._line.is_shown:
             return
         now = time.monotonic()
         if what != self._what:
@@ -215,11 +213,8 @@ class _Line:
         share = f" {done * 100 // max(tally.total, done):>3} %" if tally.total else ""
         per_s = done / max(now - self._what_began, 0.001)
         text = f"{what}:{share} {done:,} schedules, {per_s:,.0f}/s, {now - self._began:.0f} s"
-        sys.stderr.write(f"\r\x1b[K{text[:78]}")
-        sys.stderr.flush()
+        self._line.show(text[:78])
 
     def end(self) -> None:
         """Takes the line away."""
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        self._line.end()

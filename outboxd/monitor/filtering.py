@@ -6,7 +6,6 @@ dashboard's filter line.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from outboxd.clock import seconds
 from outboxd.errors import ConfigError
 from outboxd.store.reading.filters import Term
+from outboxd.words import nearest
 
 SAGA_FIELDS = ("state", "type", "key", "step", "error", "id", "participant", "age", "since")
 LETTER_FIELDS = (
@@ -53,10 +53,10 @@ def _term(word: str, fields: Collection[str]) -> Term:
     if field is None:
         return Term("", tuple(rest.split(",")), is_not)
     if field not in fields:
-        close = difflib.get_close_matches(field, fields, n=1)
+        near = nearest(field, fields)
         raise ConfigError(
             f"{word!r}: there is no field {field!r}",
-            hint=f"did you mean {close[0]}:?" if close else f"fields: {', '.join(sorted(fields))}",
+            hint=f"did you mean {near}:?" if near else f"fields: {', '.join(sorted(fields))}",
         )
     if field in ("age", "since", "try"):
         return _compared(field, rest, is_not)

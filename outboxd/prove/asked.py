@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from outboxd.errors import ConfigError
 from outboxd.message import Message
 from outboxd.registry import Registry
+from outboxd.words import nearest
 
 from . import ways
 from .choices import Kind, Point
@@ -82,8 +82,8 @@ class TypeNames:
 
 
 def _meant(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(names))}"
+    near = nearest(name, names)
+    return f"; did you mean {near}?" if near else f"; there are {', '.join(sorted(names))}"
 
 
 def fits_type(kind: Kind, name: str, at: str | None, answer: bool = False) -> Fits:

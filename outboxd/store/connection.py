@@ -309,13 +309,20 @@ def mapped(err: BaseException, name: str) -> OutboxdError:
     return Unavailable(f"{name}: {err} ({code})")
 
 
+@contextmanager
+def one_moment(connection: Connection) -> Iterator[Connection]:
+    """One consistent view of a database, as long as the block lasts; it writes nothing."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _snapshot(fn: Callable[[Connection], T], connection: Connection) -> T:
     try:
-        connection.execute("BEGIN")
-        try:
+        with one_moment(connection):
             return fn(connection)
-        finally:
-            if connection.in_transaction:
-                connection.execute("COMMIT")
     except sqlite3.Error as err:
         raise mapped(err, "database") from err

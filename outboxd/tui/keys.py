@@ -5,7 +5,6 @@ Lower case looks, or is safe to repeat; UPPER CASE changes something for good; â
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -13,6 +12,7 @@ from textual.binding import Binding
 from textual.keys import _character_to_key
 
 from outboxd.errors import ConfigError
+from outboxd.words import nearest
 
 LISTS = ("sagas", "dead", "messages", "log")
 EVERYWHERE = ("sagas", "saga", "dead", "letter", "flow", "messages", "log")
@@ -143,10 +143,10 @@ def rebound(given: Mapping[str, str], origin: str = "[keys]") -> tuple[Key, ...]
     """
     known = {key.id for key in TABLE}
     for action in given.keys() - known:
-        near = difflib.get_close_matches(action, known, n=1)
+        near = nearest(action, known)
         raise ConfigError(
             f"{origin}: there is no action {action!r} in the dashboard",
-            hint=f"did you mean {near[0]!r}?" if near else f"actions: {', '.join(sorted(known))}",
+            hint=f"did you mean {near!r}?" if near else f"actions: {', '.join(sorted(known))}",
         )
     table = tuple(_with(key, given.get(key.id)) for key in TABLE)
     for screen in EVERYWHERE:

@@ -10,19 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from outboxd.errors import Unavailable
-from outboxd.store.connection import Connection, mapped
+from outboxd.store.connection import Connection, mapped, one_moment
 
 
 @contextmanager
 def snapshot(connection: Connection, name: str) -> Iterator[Connection]:
-    """One consistent view of a database, held only as long as the block lasts."""
+    """``one_moment`` of a database, whose errors are ours."""
     try:
-        connection.execute("BEGIN")
-        try:
+        with one_moment(connection):
             yield connection
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
     except sqlite3.Error as err:
         raise _of_another_version(err, name) or mapped(err, name) from err
 

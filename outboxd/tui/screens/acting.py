@@ -10,7 +10,7 @@ from outboxd.errors import OutboxdError
 from outboxd.monitor import SagaDetail, SagaRow
 from outboxd.store.control import Request
 
-from .ask import Answer, Ask, Choice, Question
+from .ask import Answer, Choice, Question
 
 if TYPE_CHECKING:
     from .page import Page
@@ -172,13 +172,7 @@ def kill(page: Page, detail: SagaDetail) -> None:
 def _asked(
     page: Page, question: Question, ask: Callable[[Answer], list[Request]], what: str
 ) -> None:
-    def answered(answer: Answer | None) -> None:
-        if answer is None:
-            page.dash.say("○ nothing was done", "dim")
-        else:
-            page.ask_for(what, lambda: ask(answer))
-
-    page.app.push_screen(Ask(question), answered)
+    page.ask(question, lambda answer: page.ask_for(what, lambda: ask(answer)))
 
 
 def replay(page: Page, letters: list[Letter], what: str) -> None:
@@ -204,14 +198,11 @@ def discard(page: Page, letters: list[Letter], what: str, *, is_group: bool) -> 
         is_severe=True,
     )
 
-    def answered(answer: Answer | None) -> None:
-        if answer is None:
-            page.dash.say("○ nothing was done", "dim")
-        else:
-            page.ask_for(
-                f"discard of {what}",
-                lambda: operate.discard(data, letters, reason=answer.reason),
-                letters=letters,
-            )
+    def then(answer: Answer) -> None:
+        page.ask_for(
+            f"discard of {what}",
+            lambda: operate.discard(data, letters, reason=answer.reason),
+            letters=letters,
+        )
 
-    page.app.push_screen(Ask(question), answered)
+    page.ask(question, then)

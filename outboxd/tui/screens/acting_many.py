@@ -14,7 +14,7 @@ from outboxd.store.control import Request
 from outboxd.words import counted
 
 from .acting import letter_of
-from .ask import Answer, Ask, Choice, Question
+from .ask import Answer, Choice, Question
 
 if TYPE_CHECKING:
     from .page import Page
@@ -44,17 +44,14 @@ def cancel(page: Page, rows: Sequence[SagaRow]) -> None:
         is_severe=True,
     )
 
-    def answered(answer: Answer | None) -> None:
-        if answer is None:
-            page.dash.say("○ nothing was done", "dim")
-            return
+    def then(answer: Answer) -> None:
         data, why = page.dash.data, answer.reason
         page.ask_for(
             f"cancel of {many}",
             lambda: [found for one in ids for found in operate.cancel(data, one, reason=why)],
         )
 
-    page.app.push_screen(Ask(question), answered)
+    page.ask(question, then)
 
 
 def retry(page: Page, marked: Sequence[SagaRow], shown: SagaPage) -> None:
@@ -84,13 +81,10 @@ def retry(page: Page, marked: Sequence[SagaRow], shown: SagaPage) -> None:
         needs_reason=True,
     )
 
-    def answered(answer: Answer | None) -> None:
-        if answer is None:
-            page.dash.say("○ nothing was done", "dim")
-        else:
-            page.run_worker(_retry(page, stuck[answer.choice], answer.reason), group="acting")
+    def then(answer: Answer) -> None:
+        page.run_worker(_retry(page, stuck[answer.choice], answer.reason), group="acting")
 
-    page.app.push_screen(Ask(question), answered)
+    page.ask(question, then)
 
 
 async def _retry(page: Page, ids: Sequence[str], reason: str) -> None:

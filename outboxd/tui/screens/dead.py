@@ -19,7 +19,7 @@ from outboxd.tui.widgets.lines import Pane, Part, Rule
 from outboxd.tui.widgets.rows import Col, Line, Rows
 
 from . import acting
-from .ask import Answer, Ask, Choice, Question
+from .ask import Answer, Choice, Question
 from .letter import LetterPage, told
 from .page import Page
 
@@ -227,16 +227,13 @@ class DeadPage(Page):
         matching = await self.dash.reader.ask(lambda m: m.letter_numbers(terms))
         question = _how_many(group, len(marked), len(in_group), len(matching), self.filter)
 
-        def answered(answer: Answer | None) -> None:
-            if answer is None:
-                self.dash.say("○ nothing was done", "dim")
-                return
+        def then(answer: Answer) -> None:
             chosen = {"marked": marked, "group": in_group, "all": matching}.get(answer.choice)
             letters = in_group[: answer.number] if chosen is None else chosen
             what = f"{len(letters):,} letters" if len(letters) != 1 else "1 letter"
             acting.replay(self, letters, what)
 
-        self.app.push_screen(Ask(question), answered)
+        self.ask(question, then)
 
     @work(group="acting")
     async def action_discard(self) -> None:

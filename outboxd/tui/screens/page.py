@@ -30,6 +30,7 @@ from outboxd.tui.widgets.rows import Rows
 from outboxd.tui.widgets.strip import HealthStrip, Minute
 
 from . import frame, pausing
+from .ask import Answer, Ask, Question
 
 if TYPE_CHECKING:
     from outboxd.tui.app import Dashboard
@@ -263,6 +264,17 @@ class Page(Screen[None]):
         self.dash.heard()
 
     # Doing things.
+
+    def ask(self, question: Question, then: Callable[[Answer], object]) -> None:
+        """Asks before something is done; ``then`` has the answer, unless that is to do nothing."""
+
+        def answered(answer: Answer | None) -> None:
+            if answer is None:
+                self.dash.say("○ nothing was done", "dim")
+            else:
+                then(answer)
+
+        self.app.push_screen(Ask(question), answered)
 
     @work(group="asked")
     async def ask_for(self, what: str, ask: Callable[[], list[Request]], **more: Any) -> None:

@@ -8,7 +8,7 @@ from outboxd import operate
 from outboxd.monitor import Health
 from outboxd.store.control import Request
 
-from .ask import Answer, Ask, Choice, Question
+from .ask import Answer, Choice, Question
 
 if TYPE_CHECKING:
     from .page import Page
@@ -40,17 +40,14 @@ def ask_which(page: Page, near: str | None = None) -> None:
         needs_reason=True,
     )
 
-    def answered(answer: Answer | None) -> None:
-        if answer is None:
-            page.dash.say("○ nothing was done", "dim")
-            return
+    def then(answer: Answer) -> None:
         verb, _, name = answer.choice.partition(" ")
         page.ask_for(
             f"{verb} of {'every participant' if name == _ALL else name}",
             lambda: _asked(page, verb, _names(found, verb, name), answer.reason),
         )
 
-    page.app.push_screen(Ask(question), answered)
+    page.ask(question, then)
 
 
 def _asked(page: Page, verb: str, names: list[str], reason: str) -> list[Request]:
